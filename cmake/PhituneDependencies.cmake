@@ -1,0 +1,28 @@
+# Every dependency, found by name with the version we rely on, and the mend when it is missing.
+function(phitune_require package debian)
+  find_package(${package} ${ARGN} QUIET)
+  if(NOT ${package}_FOUND)
+    message(FATAL_ERROR "phitune needs ${package}. Install it with: apt-get install ${debian}   (scripts/quickstart does it for you)")
+  endif()
+endfunction()
+
+phitune_require(Threads libc6-dev)
+phitune_require(CLI11 libcli11-dev)
+phitune_require(SQLiteCpp libsqlitecpp-dev)
+phitune_require(SQLite3 libsqlite3-dev 3.37)  # STRICT tables
+phitune_require(nlohmann_json nlohmann-json3-dev 3.11)
+phitune_require(tomlplusplus libtomlplusplus-dev 3)
+phitune_require(fmt libfmt-dev 9)
+phitune_require(ZLIB zlib1g-dev)
+
+find_package(CUDAToolkit 12.4 QUIET)
+if(NOT CUDAToolkit_FOUND)
+  message(FATAL_ERROR "phitune needs the CUDA Toolkit, 12.4 or newer (13.0 is what it is tested with), with the runtime, NVRTC and cuBLAS "
+                      "development packages. Install it from NVIDIA's packages, and set CUDAToolkit_ROOT or put nvcc on PATH. No GPU is needed to build.")
+endif()
+if(NOT TARGET CUDA::nvrtc)
+  message(FATAL_ERROR "The CUDA Toolkit in ${CUDAToolkit_LIBRARY_ROOT} has no NVRTC. Install cuda-nvrtc-dev-${CUDAToolkit_VERSION_MAJOR}-${CUDAToolkit_VERSION_MINOR} from NVIDIA's packages.")
+endif()
+if(NOT TARGET CUDA::cudart_static)
+  message(FATAL_ERROR "The CUDA Toolkit in ${CUDAToolkit_LIBRARY_ROOT} has no static runtime. Install cuda-cudart-dev-${CUDAToolkit_VERSION_MAJOR}-${CUDAToolkit_VERSION_MINOR} from NVIDIA's packages.")
+endif()

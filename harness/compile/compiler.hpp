@@ -1,0 +1,69 @@
+// NVRTC to cubin, from in-memory headers, in a pool of threads, through a cache on disk. Needs no GPU.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "search/trial.hpp"
+
+namespace phitune {
+
+/// A compiled kernel. Immutable, shared.
+struct Binary {
+  std::vector<char> cubin;
+  std::string cubin_hash;    // hex of the machine code
+  Resources resources;       // dynamic_shared_bytes is left 0
+};
+
+/// Outcome ok with a binary, or compile_failed with the compiler's log as the reason.
+struct Compiled {
+  Outcome outcome = Outcome::ok;
+  std::string reason;
+  std::shared_ptr<const Binary> binary;
+  std::string source_hash;   // the cache key, hex
+  double compile_ms = 0;     // 0 on a cache hit
+  bool cache_hit = false;
+};
+
+struct CompilerOptions {
+  std::string architecture = "sm_90a";
+  std::filesystem::path cache_directory;   // empty: no cache on disk
+  int threads = 0;                         // 0: one per hardware thread
+};
+
+/// Thread-safe. The key of the cache is content alone: source, headers, options, NVRTC version, architecture; never a path.
+/// The same source asked for twice is compiled once.
+class Compiler {
+ public:
+  /// Throws Error when the cache directory cannot be written or NVRTC does not know the architecture (lists the ones it does).
+  explicit Compiler(CompilerOptions options);
+  ~Compiler();
+  Compiler(const Compiler&) = delete;
+  Compiler& operator=(const Compiler&) = delete;
+
+  /// Queues a translation unit; earlier submissions are compiled first.
+  [[nodiscard]] std::shared_future<Compiled> compile(std::string source);
+
+  struct Counters {
+    std::size_t compiled = 0, cache_hits = 0, failed = 0;
+    double compile_ms = 0;                 // summed over threads
+  };
+  [[nodiscard]] Counters counters() const;
+  /// Drops what is queued and not started; those futures get compile_failed "cancelled".
+  void cancel();
+
+  [[nodiscard]] const CompilerOptions& options() const;
+  [[nodiscard]] static std::string nvrtc_version();                     // "13.0"
+  [[nodiscard]] static std::vector<std::string> architectures();        // what NVRTC can compile for
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace phitune

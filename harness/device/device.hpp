@@ -1,0 +1,52 @@
+// The thing that answers "is this config right, and how long does it take": a GPU, or a recording of one.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "harness/compile/compiler.hpp"
+#include "kernel_templates/stage_template.hpp"
+#include "search/trial.hpp"
+
+namespace phitune {
+
+/// How much effort a measurement is worth.
+struct MeasurePolicy {
+  int warmup = 2;
+  int min_samples = 5;
+  int max_samples = 30;
+  double target_relative_ci = 0.01;      // stop once the 95 % interval of the median is narrower than this share of it
+  double abandon_above_ms = 0;           // > 0: one sample above 3x this ends the measurement (clearly beaten)
+  double timeout_ms = 10000;             // longer than this for one launch: timed_out
+  bool cold_l2 = true;
+  std::uint64_t seed = 1;
+};
+
+/// A stage ready to run: its binary (empty for library stages) and where it stands in the plan.
+struct ExecutableStage {
+  PlanStage stage;
+  std::shared_ptr<const Binary> binary;  // null for Path::library
+};
+
+/// Not thread-safe: exactly one thread owns a device. Evaluations never throw for a bad candidate; that is an outcome.
+/// They throw DeviceLost when the device itself cannot go on.
+class Device {
+ public:
+  virtual ~Device() = default;
+  [[nodiscard]] virtual const DeviceInfo& info() const = 0;
+
+  /// Verify, then time, one config of one stage problem.
+  virtual Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) = 0;
+
+  /// Verify and time whole plans of one problem end to end, samples interleaved so that drift cannot pick the winner.
+  /// Results in the order of `plans`.
+  virtual std::vector<Result> run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
+                                        const MeasurePolicy& policy) = 0;
+};
+
+/// "cuda:0" or "replay:FILE". Throws Error with what to do when there is no such device.
+[[nodiscard]] std::unique_ptr<Device> open_device(const std::string& name);
+
+}  // namespace phitune

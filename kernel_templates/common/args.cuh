@@ -1,0 +1,41 @@
+// What every stage kernel receives, by value. Shared by the host side and the kernels; plain types only.
+#pragma once
+
+namespace phitune {
+
+/// Strides in elements; the innermost axis (d or e) is contiguous. All are multiples of 8 for 16-bit tensors.
+struct Strides {
+  long long b = 0, t = 0, h = 0;
+};
+
+/// Shapes: n = chunks, D = state rows, R = state row length = e + 8 with normalisation sum (columns e.. hold the denominator) else e.
+struct Args {
+  const void* q = nullptr;              // (b, t, hq, d) by q_strides
+  const void* k = nullptr;              // (b, t, hk, d)
+  const void* v = nullptr;              // (b, t, hk, e)
+  const float* log_g = nullptr;         // (b, t, hk); null when ungated
+  void* y = nullptr;                    // (b, t, hq, e)
+  Strides q_strides, k_strides, v_strides, g_strides, y_strides;
+
+  float* gates = nullptr;               // [b][hk][t][2]: inclusive cumulative gate since the chunk's start, as a sum hi + lo
+  void* partial = nullptr;              // [b][hq][t][e], partial dtype: attention's unnormalised output
+  float* row_sum = nullptr;             // [b][hq][t]: attention's denominators
+  void* update = nullptr;               // U [b][hk][n][D][R], state dtype; columns >= e are written by scan alone
+  float* update_z = nullptr;            // [b][hk][n][D]: sums of phi(k), the denominator's share of U
+  void* state = nullptr;                // S [b][hk][n][D][R], state dtype: the state before chunk n, times multiplicity and scale^p;
+                                        // may be the same memory as update
+  const float* initial_state = nullptr; // [b][hk][D1][e+1], D1 = state_rows(d, p, 1): plain moments, see tspow.cuh
+  float* final_state = nullptr;         // likewise, after the last token
+
+  void* phi_k = nullptr;                // [b][hk][n*chunk][D]  (materialized)
+  void* phi_q = nullptr;                // [b][hq][n*chunk][D]  (materialized)
+  void* v_aug = nullptr;                // [b][hk][n*chunk][R]  (materialized): v with the column of ones
+  float* inter = nullptr;               // [b][hq][n*chunk][R]  (materialized): phi(Q) S
+
+  int b = 0, t = 0, hq = 0, hk = 0;
+  int chunk = 0;                        // tokens per chunk; for quadratic, t
+  int chunks = 0;                       // n = ceil(t / chunk)
+  float scale = 1;
+};
+
+}  // namespace phitune

@@ -1,0 +1,74 @@
+// All configs of a template that pass its constraints.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "search/config.hpp"
+
+namespace phitune {
+
+/// A tunable parameter of a template. `labels`, when present, names each value (enumerations) and has the size of `values`.
+struct Knob {
+  std::string name;
+  std::vector<std::int64_t> values;
+  std::string meaning;
+  std::vector<std::string> labels = {};
+};
+
+/// A rule that a config must meet; `reason` is what a person reads when it does not ("shared memory exceeds 227 KiB of the device").
+/// `knobs` names every knob that `holds` reads, so that the rule is applied as soon as those are set.
+struct Constraint {
+  std::string reason;
+  std::vector<std::string> knobs;
+  std::function<bool(const Config&)> holds;
+};
+
+/// Immutable after construction; thread-safe. Configs are ordered lexicographically by (knob order, value order).
+class Space {
+ public:
+  /// Throws std::invalid_argument for a duplicate knob, a knob without values, or a constraint on a knob that does not exist.
+  Space(std::vector<Knob> knobs, std::vector<Constraint> constraints);
+
+  [[nodiscard]] std::size_t size() const { return configs_.size(); }
+  [[nodiscard]] bool empty() const { return configs_.empty(); }
+  /// Points of the unconstrained product.
+  [[nodiscard]] std::uint64_t product_size() const;
+
+  /// Throws std::out_of_range.
+  [[nodiscard]] Config at(std::size_t index) const;
+  [[nodiscard]] std::optional<std::size_t> find(const Config& config) const;
+
+  /// `count` distinct indices drawn uniformly; all of them, shuffled, when count >= size().
+  [[nodiscard]] std::vector<std::size_t> sample(std::size_t count, std::mt19937_64& rng) const;
+
+  /// Configs that differ in exactly one knob.
+  [[nodiscard]] std::vector<std::size_t> neighbours(std::size_t index) const;
+
+  struct Removal {
+    std::string reason;
+    std::uint64_t configs;  // how many points of the product this constraint was the first to refuse
+  };
+  [[nodiscard]] const std::vector<Removal>& removals() const { return removals_; }
+
+  /// Why a config is not in the space: the first constraint it breaks, or the knob whose value is not allowed; nothing if it is in.
+  [[nodiscard]] std::optional<std::string> why_not(const Config& config) const;
+
+  [[nodiscard]] const std::vector<Knob>& knobs() const { return knobs_; }
+
+  /// Hash of knobs, values and surviving configs: equal spaces have equal hashes on every machine.
+  [[nodiscard]] std::uint64_t hash() const;
+
+ private:
+  std::vector<Knob> knobs_;
+  std::vector<Constraint> constraints_;
+  std::vector<std::vector<std::uint16_t>> configs_;  // per config, the value index of each knob
+  std::vector<Removal> removals_;
+};
+
+}  // namespace phitune

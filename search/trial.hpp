@@ -1,0 +1,104 @@
+// One config tried on one stage problem (or one whole plan on a problem), with its outcome: failure is data.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "search/config.hpp"
+#include "search/plan.hpp"
+
+namespace phitune {
+
+enum class Outcome { ok, pruned, compile_failed, launch_failed, wrong_result, timed_out, unstable };
+[[nodiscard]] std::string_view to_string(Outcome outcome);
+[[nodiscard]] Outcome parse_outcome(std::string_view text);
+
+/// What the compiler gave the kernel, read from the cubin.
+struct Resources {
+  std::int64_t registers = 0;             // per thread
+  std::int64_t spill_bytes = 0;           // local memory per thread
+  std::int64_t static_shared_bytes = 0;   // per block
+  std::int64_t dynamic_shared_bytes = 0;  // per block, asked for at launch
+  std::int64_t code_bytes = 0;
+  bool operator==(const Resources&) const = default;
+};
+
+/// Distance from the float64 reference, over the sampled rows.
+struct Errors {
+  double relative_l2 = 0;    // |out - ref| / |ref|
+  double worst_row = 0;      // largest relative l2 of one row
+  double worst_element = 0;  // largest |out - ref| / (eps(dtype) * row rms)
+  double tolerance = 0;      // bound on relative_l2 that decided
+  std::int64_t rows_checked = 0;
+  bool bitwise_repeatable = false;
+  bool operator==(const Errors&) const = default;
+};
+
+/// Times of one kernel or graph on the device, with what is needed to doubt them.
+struct Timing {
+  std::vector<double> samples_ms;  // all of them, in order
+  double median_ms = 0;
+  double iqr_ms = 0;
+  bool cold_l2 = true;
+  double sm_clock_mhz = 0;         // 0: not available
+  double temperature_c = 0;        // 0: not available
+  std::string throttle_reasons;    // empty: none seen or not available
+  bool operator==(const Timing&) const = default;
+};
+
+/// What evaluating a candidate gave. `reason` is empty only for ok.
+struct Result {
+  Outcome outcome = Outcome::ok;
+  std::string reason;
+  std::optional<Timing> timing;
+  std::optional<Errors> errors;
+  std::uint64_t seed = 0;          // of the random inputs
+  double verify_ms = 0;            // wall time spent
+  double measure_ms = 0;
+};
+
+struct Trial {
+  StageProblem problem;
+  Config config;
+  Result result;
+  std::optional<Resources> resources;
+  std::string cubin_hash;          // hex; empty when nothing was compiled
+  std::string source_hash;         // hex of generated source with all template text: the compile cache's key
+  double compile_ms = 0;           // 0 when it came from the cache
+  bool cache_hit = false;
+  std::string created_at;          // UTC, ISO 8601
+};
+
+/// A whole plan run end to end.
+struct PlanTrial {
+  Plan plan;
+  Result result;
+  std::vector<double> stage_ms;    // each stage's own tuned median, same order as plan.stages
+  std::vector<std::string> cubin_hashes;
+  std::int64_t workspace_bytes = 0;
+  std::string created_at;
+};
+
+/// The device a number belongs to.
+struct DeviceInfo {
+  std::string name;                // "NVIDIA H200"
+  std::string uuid;
+  int compute_capability = 0;      // 90
+  std::string architecture;        // "sm_90a": what NVRTC compiles for
+  int multiprocessors = 0;
+  std::int64_t l2_bytes = 0;
+  std::int64_t memory_bytes = 0;
+  std::int64_t shared_per_block = 0;           // opt-in limit
+  std::int64_t shared_per_multiprocessor = 0;
+  std::int64_t registers_per_multiprocessor = 65536;
+  std::string driver;              // "580.159.04"
+  std::string runtime;             // "13.0"
+  double copy_tbps = 0;            // measured in this run: read + write, 1e12 bytes/s; 0: not measured
+  double matrix_tflops = 0;        // measured in this run, dense bf16; 0: not measured
+  bool replayed = false;           // numbers come from a recording
+};
+
+}  // namespace phitune
