@@ -1,0 +1,128 @@
+#include "harness/tune/stage_search.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "kernel_templates/stage_template.hpp"
+
+namespace phitune {
+namespace {
+
+// Typical shares of the measured rates that mma.sync kernels reach; rates of an H100-class device where none was measured. They rank plans only.
+constexpr double matrix_share = 0.4;
+constexpr double copy_share = 0.75;
+constexpr double fallback_tflops = 600;
+constexpr double fallback_tbps = 3;
+constexpr double launch_ms = 0.004;
+constexpr double memory_share = 0.85;
+
+StageProblem without_chunk(StageProblem stage) {
+  stage.shape.chunk = 0;
+  return stage;
+}
+
+std::optional<std::string> too_large(const Problem& problem, const PlanShape& shape, const DeviceInfo& device) {
+  const std::int64_t elements = problem.b * problem.t * (problem.hq * (problem.d + problem.e) + problem.hk * (problem.d + problem.e));
+  const std::int64_t need = workspace_of(problem, shape).total() + 2 * elements;
+  const auto have = static_cast<std::int64_t>(memory_share * static_cast<double>(device.memory_bytes));
+  if (device.memory_bytes == 0 || need <= have) return std::nullopt;
+  return fmt::format("needs {:.1f} GB of device memory, {:.1f} GB may be used", 1e-9 * static_cast<double>(need), 1e-9 * static_cast<double>(have));
+}
+
+struct Ranked {
+  PlanShape shape;
+  double ms;
+};
+
+// Shapes that fit the device, best estimate first; what does not fit goes to `skipped`.
+std::vector<Ranked> rank_shapes(const Problem& problem, const DeviceInfo& device, std::vector<SkippedShape>& skipped) {
+  auto [shapes, pruned] = plan_shapes(problem);
+  for (auto& [shape, reason] : pruned) skipped.push_back({shape, reason});
+  std::vector<Ranked> ranked;
+  for (const PlanShape& shape : shapes) {
+    if (auto reason = too_large(problem, shape, device))
+      skipped.push_back({shape, *reason});
+    else
+      ranked.push_back({shape, estimate_ms(problem, shape, device)});
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) { return a.ms < b.ms; });
+  return ranked;
+}
+
+// Places each stage problem in its group; the first to arrive (of the best-estimated plan) is the pivot.
+class Groups {
+ public:
+  Groups(ProblemSearch& search, const DeviceInfo& device, const SearchPolicy& policy) : search_(search), device_(device), policy_(policy) {}
+
+  void add(const StageProblem& stage, bool lesser) {
+    if (!seen_.insert(stage.key()).second) return;
+    if (stage.path == Path::library) {
+      search_.library_stages.push_back(stage);
+      return;
+    }
+    const auto [place, is_new] = index_.try_emplace(without_chunk(stage).key(), search_.groups.size());
+    if (is_new)
+      open(stage, lesser);
+    else
+      search_.groups[place->second].others.push_back(stage);
+  }
+
+ private:
+  void open(const StageProblem& pivot, bool lesser) {
+    StageGroup group;
+    group.pivot = pivot;
+    group.trials = lesser ? policy_.lesser_trials : policy_.trials;
+    group.space = std::make_unique<Space>(stage_template(pivot.stage, pivot.path).space(pivot, device_));
+    group.strategy = make_strategy(policy_.strategy, *group.space, policy_.seed + Config{{pivot.key(), 0}}.hash());
+    group.first = group.strategy->ask(group.trials);
+    search_.groups.push_back(std::move(group));
+  }
+
+  ProblemSearch& search_;
+  const DeviceInfo& device_;
+  const SearchPolicy& policy_;
+  std::map<std::string, std::size_t> index_;
+  std::set<std::string> seen_;
+};
+
+}  // namespace
+
+double estimate_ms(const StageProblem& stage, const DeviceInfo& device) {
+  const Work work = work_of(stage);
+  const double tflops = device.matrix_tflops > 0 ? device.matrix_tflops : fallback_tflops;
+  const double tbps = device.copy_tbps > 0 ? device.copy_tbps : fallback_tbps;
+  const bool on_states = stage.stage == Stage::update_state || stage.stage == Stage::query_state;
+  const double tf32_penalty = on_states && stage.shape.state == Dtype::fp32 ? 2 : 1;
+  return launch_ms + std::max(tf32_penalty * work.flops / (matrix_share * tflops * 1e9), work.bytes / (copy_share * tbps * 1e9));
+}
+
+double estimate_ms(const Problem& problem, const PlanShape& shape, const DeviceInfo& device) {
+  double ms = 0;
+  for (const StageProblem& stage : stages_of(problem, shape)) ms += estimate_ms(stage, device);
+  return ms;
+}
+
+ProblemSearch plan_search(const Problem& problem, const DeviceInfo& device, const SearchPolicy& policy) {
+  ProblemSearch search;
+  search.problem = problem;
+  const std::vector<Ranked> ranked = rank_shapes(problem, device, search.skipped);
+  const double best = ranked.empty() ? 0 : ranked.front().ms;
+  Groups groups(search, device, policy);
+  std::set<Fusion> fusions;
+  for (const auto& [shape, ms] : ranked) {
+    const bool within = ms <= policy.plan_bound * best;
+    const bool first_of_fusion = fusions.insert(shape.fusion).second;
+    if (!within && !first_of_fusion) {
+      search.skipped.push_back({shape, fmt::format("estimated {:.3f} ms, beyond {} times the best estimate of {:.3f} ms", ms, policy.plan_bound, best)});
+      continue;
+    }
+    search.shapes.push_back(shape);
+    for (const StageProblem& stage : stages_of(problem, shape)) groups.add(stage, !within);
+  }
+  return search;
+}
+
+}  // namespace phitune
