@@ -56,6 +56,9 @@ struct Work {
 /// The floor of a whole problem in ms for the given rates: larger of useful FLOPs at the best chunk and least bytes (DESIGN section 2).
 [[nodiscard]] double floor_ms(const Problem& problem, double matrix_tflops, double copy_tbps);
 
+/// Length R of a state row: e, and with normalisation sum 8 columns more for the denominator.
+[[nodiscard]] std::int64_t state_columns(const Problem& problem);
+
 /// Bytes of each intermediate buffer a plan needs; the sum, each rounded to 256, is the workspace.
 struct Workspace {
   std::int64_t gates = 0, partial = 0, row_sum = 0, update = 0, update_z = 0, state = 0, phi_k = 0, phi_q = 0, v_aug = 0, inter = 0;

@@ -20,7 +20,8 @@ struct Args {
   float* gates = nullptr;               // [b][hk][t][2]: inclusive cumulative gate since the chunk's start, as a sum hi + lo
   void* partial = nullptr;              // [b][hq][t][e], partial dtype: attention's unnormalised output
   float* row_sum = nullptr;             // [b][hq][t]: attention's denominators
-  void* update = nullptr;               // U [b][hk][n][D][R], state dtype; columns >= e are written by scan alone
+  void* update = nullptr;               // U [b][hk][n][D][R], state dtype; columns >= e are written by scan alone. materialized: always
+                                        // fp32, column e holds the sums of phi(k) (update_z is null), and state is other memory
   float* update_z = nullptr;            // [b][hk][n][D]: sums of phi(k), the denominator's share of U
   void* state = nullptr;                // S [b][hk][n][D][R], state dtype: the state before chunk n, times multiplicity and scale^p;
                                         // may be the same memory as update

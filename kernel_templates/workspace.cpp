@@ -1,0 +1,90 @@
+#include <array>
+#include <utility>
+
+#include "kernel_templates/stage_template.hpp"
+
+namespace phitune {
+
+namespace {
+
+std::int64_t rounded(std::int64_t size) { return (size + 255) / 256 * 256; }
+
+std::array<std::int64_t, 10> sizes(const Workspace& w) {
+  return {w.gates, w.partial, w.row_sum, w.update, w.update_z, w.state, w.phi_k, w.phi_q, w.v_aug, w.inter};
+}
+
+Strides contiguous(const Problem& problem, std::int64_t heads, std::int64_t width) {
+  if (problem.layout == Layout::bthd) return {.b = problem.t * heads * width, .t = heads * width, .h = width};
+  return {.b = heads * problem.t * width, .t = width, .h = problem.t * width};
+}
+
+}  // namespace
+
+std::int64_t state_columns(const Problem& problem) { return problem.e + (problem.normalisation == Normalisation::sum ? 8 : 0); }
+
+std::int64_t Workspace::total() const {
+  std::int64_t sum = 0;
+  for (const std::int64_t size : sizes(*this)) sum += rounded(size);
+  return sum;
+}
+
+Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
+  Workspace w;
+  if (problem.gated) w.gates = problem.b * problem.hk * problem.t * 2 * 4;
+  if (shape.fusion == Fusion::quadratic) return w;
+
+  const bool sum = problem.normalisation == Normalisation::sum;
+  const std::int64_t chunks = (problem.t + shape.chunk - 1) / shape.chunk;
+  const std::int64_t rows = state_rows(problem.d, problem.p, shape.d_tile);
+  const std::int64_t columns = state_columns(problem);
+  const std::int64_t states = problem.b * problem.hk * chunks * rows;
+  w.partial = problem.b * problem.hq * problem.t * problem.e * bytes(shape.partial);
+  if (sum) w.row_sum = problem.b * problem.hq * problem.t * 4;
+
+  if (shape.fusion == Fusion::expand_mma) {
+    w.update = states * columns * bytes(shape.state);
+    if (sum) w.update_z = states * 4;
+    w.state_aliases_update = true;
+    return w;
+  }
+  // materialized: the GEMM writes U in fp32, with the denominator's share in column e, so S needs memory of its own.
+  const std::int64_t padded = chunks * shape.chunk;
+  w.update = states * columns * 4;
+  w.state = states * columns * bytes(shape.state);
+  w.phi_k = problem.b * problem.hk * padded * rows * bytes(shape.state);
+  w.phi_q = problem.b * problem.hq * padded * rows * bytes(shape.state);
+  w.v_aug = problem.b * problem.hk * padded * columns * bytes(shape.state);
+  w.inter = problem.b * problem.hq * padded * columns * 4;
+  return w;
+}
+
+void bind_workspace(Args& args, const Problem& problem, const PlanShape& shape, void* base) {
+  const Workspace w = workspace_of(problem, shape);
+  char* next = static_cast<char*>(base);
+  const auto take = [&next](std::int64_t size) -> void* { return size == 0 ? nullptr : std::exchange(next, next + rounded(size)); };
+  args.gates = static_cast<float*>(take(w.gates));
+  args.partial = take(w.partial);
+  args.row_sum = static_cast<float*>(take(w.row_sum));
+  args.update = take(w.update);
+  args.update_z = static_cast<float*>(take(w.update_z));
+  args.state = w.state_aliases_update ? args.update : take(w.state);
+  args.phi_k = take(w.phi_k);
+  args.phi_q = take(w.phi_q);
+  args.v_aug = take(w.v_aug);
+  args.inter = static_cast<float*>(take(w.inter));
+
+  args.b = static_cast<int>(problem.b);
+  args.t = static_cast<int>(problem.t);
+  args.hq = static_cast<int>(problem.hq);
+  args.hk = static_cast<int>(problem.hk);
+  args.chunk = static_cast<int>(shape.fusion == Fusion::quadratic ? problem.t : shape.chunk);
+  args.chunks = (args.t + args.chunk - 1) / args.chunk;
+  args.scale = static_cast<float>(problem.scale());
+  args.q_strides = contiguous(problem, problem.hq, problem.d);
+  args.k_strides = contiguous(problem, problem.hk, problem.d);
+  args.v_strides = contiguous(problem, problem.hk, problem.e);
+  args.g_strides = contiguous(problem, problem.hk, 1);
+  args.y_strides = contiguous(problem, problem.hq, problem.e);
+}
+
+}  // namespace phitune
