@@ -29,10 +29,10 @@ enum class Path { sm80, library };
 /// What all stages of a plan agree on.
 struct PlanShape {
   Fusion fusion = Fusion::expand_mma;
-  std::int64_t chunk = 0;         // tokens; 0 for quadratic
-  std::int64_t d_tile = 0;        // width of a feature tile; 0 for quadratic
-  Dtype state = Dtype::bf16;      // how chunk states are stored between kernels
-  Dtype partial = Dtype::bf16;    // how attention's partial outputs are stored; ignored by quadratic
+  std::int64_t chunk = 0;       // tokens; 0 for quadratic
+  std::int64_t d_tile = 0;      // width of a feature tile; 0 for quadratic
+  Dtype state = Dtype::bf16;    // how chunk states are stored between kernels
+  Dtype partial = Dtype::bf16;  // how attention's partial outputs are stored; ignored by quadratic
 
   bool operator==(const PlanShape&) const = default;
   auto operator<=>(const PlanShape&) const = default;
@@ -76,7 +76,11 @@ struct Plan {
   [[nodiscard]] std::string text() const;  // shape and every stage with its config, one line
 };
 
-/// The stages of a plan shape on a problem, in launch order, neutralised.
+/// What a stage of this plan shape depends on: every other field gets a neutral value (d_tile 0: no state passes through the stage).
+/// The neutral problem is well formed whenever `problem` is.
+[[nodiscard]] StageProblem make_stage_problem(const Problem& problem, const PlanShape& shape, Stage stage);
+
+/// The stages of a plan shape on a problem, in launch order, neutralised. A gates stage only for gated problems.
 [[nodiscard]] std::vector<StageProblem> stages_of(const Problem& problem, const PlanShape& shape);
 
 /// Every plan shape that can compute the problem: fusion strategies x chunks {64 ... 4096} x d_tile x storage dtypes.

@@ -60,7 +60,8 @@ struct Problem {
 
 [[nodiscard]] std::int64_t bytes(Dtype dtype);
 
-/// Rows of the tiled symmetric power: C(d/d_tile + p - 1, p) * d_tile^p (DESIGN: D). Requires d_tile to divide d.
+/// Rows of the tiled symmetric power: C(d/d_tile + p - 1, p) * d_tile^p (arXiv:2507.04239). 0 for d_tile 0, which stands for
+/// "no state". Throws std::invalid_argument unless d_tile divides d.
 [[nodiscard]] std::int64_t state_rows(std::int64_t d, std::int64_t p, std::int64_t d_tile);
 
 }  // namespace phitune

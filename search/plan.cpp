@@ -1,0 +1,345 @@
+#include "search/plan.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <set>
+#include <stdexcept>
+
+#include <fmt/format.h>
+
+#include "search/names.hpp"
+
+namespace phitune {
+namespace {
+
+constexpr Names<Stage, 10> stage_names{"stage",
+                                       {{{Stage::gates, "gates"},
+                                         {Stage::attention, "attention"},
+                                         {Stage::update_state, "update_state"},
+                                         {Stage::scan, "scan"},
+                                         {Stage::query_state, "query_state"},
+                                         {Stage::expand_key, "expand_key"},
+                                         {Stage::expand_query, "expand_query"},
+                                         {Stage::update_gemm, "update_gemm"},
+                                         {Stage::query_gemm, "query_gemm"},
+                                         {Stage::combine, "combine"}}}};
+constexpr Names<Fusion, 3> fusion_names{
+    "fusion strategy", {{{Fusion::quadratic, "quadratic"}, {Fusion::materialized, "materialized"}, {Fusion::expand_mma, "expand_mma"}}}};
+constexpr Names<Path, 2> path_names{"path", {{{Path::sm80, "sm80"}, {Path::library, "library"}}}};
+
+// The words of one shape, in any order, each once.
+class ShapeReader {
+ public:
+  explicit ShapeReader(std::string_view text) : text_(text) {}
+
+  PlanShape read() {
+    const auto words = words_of(text_);
+    if (words.empty())
+      throw std::invalid_argument("an empty plan shape; one reads like \"expand_mma c1024 d_tile8 state_bf16 partial_bf16\"");
+    shape_.fusion = parse_fusion(words.front());
+    for (const std::string_view word : std::span(words).subspan(1)) read_word(word);
+    const std::size_t expected = shape_.fusion == Fusion::quadratic ? 0 : 4;
+    if (seen_.size() != expected) {
+      throw std::invalid_argument(fmt::format("plan shape '{}': {}", text_,
+                                              expected == 0
+                                                  ? "quadratic has no chunk, d_tile or storage dtypes"
+                                                  : "c<tokens>, d_tile<width>, state_<dtype> and partial_<dtype> are all needed"));
+    }
+    return shape_;
+  }
+
+ private:
+  void read_word(std::string_view word) {
+    if (word.starts_with("d_tile")) {
+      once("d_tile", word);
+      shape_.d_tile = number(word, 6);
+    } else if (word.starts_with("state_")) {
+      once("state", word);
+      shape_.state = parse_dtype(word.substr(6));
+    } else if (word.starts_with("partial_")) {
+      once("partial", word);
+      shape_.partial = parse_dtype(word.substr(8));
+    } else if (word.starts_with("c")) {
+      once("chunk", word);
+      shape_.chunk = number(word, 1);
+    } else {
+      throw std::invalid_argument(fmt::format("'{}' is no part of a plan shape, in '{}'", word, text_));
+    }
+  }
+
+  void once(std::string_view what, std::string_view word) {
+    if (!seen_.insert(what).second) throw std::invalid_argument(fmt::format("'{}' sets {} a second time, in '{}'", word, what, text_));
+  }
+
+  std::int64_t number(std::string_view word, std::size_t prefix) const {
+    const auto value = whole_number(word.substr(prefix));
+    if (!value || *value < 0) throw std::invalid_argument(fmt::format("'{}' has no whole number, in '{}'", word, text_));
+    return *value;
+  }
+
+  std::string_view text_;
+  PlanShape shape_;
+  std::set<std::string_view> seen_;
+};
+
+std::string_view trimmed(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of(' ');
+  return begin == std::string_view::npos ? std::string_view{} : text.substr(begin, text.find_last_not_of(' ') - begin + 1);
+}
+
+}  // namespace
+
+std::string_view to_string(Stage stage) { return stage_names.text(stage); }
+std::string_view to_string(Fusion fusion) { return fusion_names.text(fusion); }
+std::string_view to_string(Path path) { return path_names.text(path); }
+Stage parse_stage(std::string_view text) { return stage_names.parse(text); }
+Fusion parse_fusion(std::string_view text) { return fusion_names.parse(text); }
+Path parse_path(std::string_view text) { return path_names.parse(text); }
+
+std::string PlanShape::text() const {
+  if (fusion == Fusion::quadratic) return std::string(to_string(fusion));
+  return fmt::format("{} c{} d_tile{} state_{} partial_{}", to_string(fusion), chunk, d_tile, to_string(state), to_string(partial));
+}
+
+PlanShape PlanShape::parse(std::string_view text) { return ShapeReader(text).read(); }
+
+std::string StageProblem::key() const {
+  return fmt::format("{} {} | {} | {}", to_string(stage), to_string(path), shape.text(), problem.key());
+}
+
+StageProblem StageProblem::parse(std::string_view text) {
+  const auto parts = words_of(text, "|");
+  const auto head = parts.empty() ? std::vector<std::string_view>{} : words_of(parts[0]);
+  if (parts.size() != 3 || head.size() != 2) {
+    throw std::invalid_argument(fmt::format("'{}' is not \"stage path | plan shape | problem\"", text));
+  }
+  return {Problem::parse(parts[2]), PlanShape::parse(trimmed(parts[1])), parse_stage(head[0]), parse_path(head[1])};
+}
+
+std::int64_t StageProblem::chunks() const { return shape.chunk == 0 ? 1 : (problem.t + shape.chunk - 1) / shape.chunk; }
+std::int64_t StageProblem::rows() const { return state_rows(problem.d, problem.p, shape.d_tile); }
+
+std::string Plan::text() const {
+  std::string out = shape.text() + " :";
+  for (const PlanStage& stage : stages) {
+    fmt::format_to(std::back_inserter(out), " {}{{{}}}", to_string(stage.problem.stage), stage.config.text());
+  }
+  return out;
+}
+
+namespace {
+
+// How a width or a degree that a stage never reads is written: the smallest, and the degree that every normalisation accepts.
+constexpr std::int64_t neutral_width = 16;
+constexpr std::int64_t neutral_degree = 2;
+
+// No state passes through these stages, so its tiling and dtype are nothing to them.
+void forget_state(PlanShape& shape) {
+  shape.d_tile = 0;
+  shape.state = Dtype::bf16;
+}
+
+void neutral_gates(StageProblem& s) {
+  forget_state(s.shape);
+  s.shape.partial = Dtype::bf16;
+  Problem& p = s.problem;
+  p.hq = p.hk;
+  p.d = p.e = neutral_width;
+  p.p = neutral_degree;
+  p.dtype = Dtype::bf16;
+  p.normalisation = Normalisation::none;
+  p.initial_state = p.final_state = false;
+}
+
+void neutral_attention(StageProblem& s) {
+  forget_state(s.shape);
+  s.problem.initial_state = s.problem.final_state = false;
+}
+
+// The state is formed from k and v alone; whether its last chunk is wanted decides the grid.
+void neutral_update(StageProblem& s) {
+  s.shape.partial = Dtype::bf16;
+  s.problem.hq = s.problem.hk;
+  s.problem.initial_state = false;
+}
+
+// Works on intermediates and both states: neither the user's layout nor dtype reaches it.
+void neutral_scan(StageProblem& s) {
+  s.shape.partial = Dtype::bf16;
+  s.problem.hq = s.problem.hk;
+  s.problem.dtype = Dtype::bf16;
+  s.problem.layout = Layout::bthd;
+}
+
+void neutral_query(StageProblem& s) { s.problem.final_state = false; }
+
+void neutral_expand_query(StageProblem& s) {
+  s.shape.partial = Dtype::bf16;
+  Problem& p = s.problem;
+  p.hk = p.hq;
+  p.e = neutral_width;
+  p.gated = false;
+  p.normalisation = Normalisation::none;
+  p.initial_state = p.final_state = false;
+}
+
+void neutral_query_gemm(StageProblem& s) {
+  s.shape.partial = Dtype::bf16;
+  s.problem.layout = Layout::bthd;
+  s.problem.final_state = false;
+}
+
+void neutral_combine(StageProblem& s) {
+  forget_state(s.shape);
+  s.problem.d = neutral_width;
+  s.problem.p = neutral_degree;
+  s.problem.final_state = false;
+}
+
+Path path_of(Stage stage) { return stage == Stage::update_gemm || stage == Stage::query_gemm ? Path::library : Path::sm80; }
+
+}  // namespace
+
+StageProblem make_stage_problem(const Problem& problem, const PlanShape& shape, Stage stage) {
+  StageProblem s{problem, shape, stage, path_of(stage)};
+  // Both fusion strategies run these same kernels; scan reads its denominators from another place in each, so it keeps the strategy.
+  const bool shared = stage == Stage::gates || stage == Stage::attention;
+  if (shared && shape.fusion == Fusion::materialized) s.shape.fusion = Fusion::expand_mma;
+  switch (stage) {
+    case Stage::gates:
+      neutral_gates(s);
+      break;
+    case Stage::attention:
+      neutral_attention(s);
+      break;
+    case Stage::update_state:
+    case Stage::expand_key:
+      neutral_update(s);
+      break;
+    case Stage::update_gemm:
+      neutral_update(s);
+      s.problem.layout = Layout::bthd;
+      break;
+    case Stage::scan:
+      neutral_scan(s);
+      break;
+    case Stage::query_state:
+      neutral_query(s);
+      break;
+    case Stage::expand_query:
+      neutral_expand_query(s);
+      break;
+    case Stage::query_gemm:
+      neutral_query_gemm(s);
+      break;
+    case Stage::combine:
+      neutral_combine(s);
+      break;
+  }
+  return s;
+}
+
+std::vector<StageProblem> stages_of(const Problem& problem, const PlanShape& shape) {
+  std::vector<Stage> order;
+  if (problem.gated) order.push_back(Stage::gates);
+  switch (shape.fusion) {
+    case Fusion::quadratic:
+      order.push_back(Stage::attention);
+      break;
+    case Fusion::expand_mma:
+      order.insert(order.end(), {Stage::attention, Stage::update_state, Stage::scan, Stage::query_state});
+      break;
+    case Fusion::materialized:
+      order.insert(order.end(), {Stage::expand_key, Stage::update_gemm, Stage::scan, Stage::expand_query, Stage::query_gemm,
+                                 Stage::attention, Stage::combine});
+      break;
+  }
+  std::vector<StageProblem> stages;
+  for (const Stage stage : order) stages.push_back(make_stage_problem(problem, shape, stage));
+  return stages;
+}
+
+namespace {
+
+constexpr std::array<std::int64_t, 7> chunk_sizes{64, 128, 256, 512, 1024, 2048, 4096};
+constexpr std::array<std::int64_t, 4> tile_widths{2, 4, 8, 16};
+constexpr std::array<Dtype, 2> storage_dtypes{Dtype::bf16, Dtype::fp32};
+// Chunks are one grid dimension of the state kernels.
+constexpr std::int64_t max_chunks = 65535;
+
+std::optional<std::string> degree_refused(const Problem& problem) {
+  const std::int64_t widest = problem.p == 3 ? 64 : problem.p == 4 ? 32 : 128;
+  if (problem.d <= widest) return std::nullopt;
+  return fmt::format("the state of p {} is supported up to d {}, not {}: it would have {} rows", problem.p, widest, problem.d,
+                     state_rows(problem.d, problem.p, 1));
+}
+
+std::optional<std::string> chunk_refused(const Problem& problem, std::int64_t chunk) {
+  const auto covering = std::max(static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(problem.t))), chunk_sizes.front());
+  if (chunk > covering) return fmt::format("chunk {} is more than t {} needs: {} holds all of it", chunk, problem.t, covering);
+  const std::int64_t chunks = (problem.t + chunk - 1) / chunk;
+  if (chunks > max_chunks)
+    return fmt::format("chunk {} cuts t {} into {} chunks, more than a grid's {}", chunk, problem.t, chunks, max_chunks);
+  return std::nullopt;
+}
+
+std::optional<std::string> tile_refused(const Problem& problem, std::int64_t d_tile) {
+  if (problem.d % d_tile != 0) return fmt::format("d_tile {} does not divide d {}", d_tile, problem.d);
+  const std::int64_t only = std::min<std::int64_t>(16, problem.d);
+  if (problem.p == 1 && d_tile != only)
+    return fmt::format("with p 1 the state is k itself, the same for every d_tile: {} stands for all", only);
+  return std::nullopt;
+}
+
+std::optional<std::string> storage_refused(const Problem& problem, const PlanShape& shape) {
+  if (problem.dtype != Dtype::fp16) return std::nullopt;
+  if (shape.state != Dtype::fp32) return "an fp16 problem stores states in fp32: fp16 lacks their range, bf16 its precision";
+  if (shape.partial != Dtype::fp32) return "an fp16 problem stores partial outputs in fp32: fp16 lacks their range, bf16 its precision";
+  return std::nullopt;
+}
+
+std::optional<std::string> quadratic_refused(const Problem& problem) {
+  if (problem.initial_state) return "quadratic has no state: it cannot take an initial one";
+  if (problem.final_state) return "quadratic has no state: it cannot give a final one";
+  return std::nullopt;
+}
+
+std::optional<std::string> refused(const Problem& problem, const PlanShape& shape) {
+  if (auto reason = problem.invalid()) return reason;
+  if (shape.fusion == Fusion::quadratic) return quadratic_refused(problem);
+  if (auto reason = degree_refused(problem)) return reason;
+  if (auto reason = chunk_refused(problem, shape.chunk)) return reason;
+  if (auto reason = tile_refused(problem, shape.d_tile)) return reason;
+  return storage_refused(problem, shape);
+}
+
+std::vector<PlanShape> every_shape() {
+  std::vector<PlanShape> shapes{PlanShape{.fusion = Fusion::quadratic}};
+  for (const Fusion fusion : {Fusion::materialized, Fusion::expand_mma}) {
+    for (const std::int64_t chunk : chunk_sizes) {
+      for (const std::int64_t d_tile : tile_widths) {
+        for (const Dtype state : storage_dtypes) {
+          for (const Dtype partial : storage_dtypes) shapes.push_back({fusion, chunk, d_tile, state, partial});
+        }
+      }
+    }
+  }
+  return shapes;
+}
+
+}  // namespace
+
+PlanShapes plan_shapes(const Problem& problem) {
+  PlanShapes result;
+  for (const PlanShape& shape : every_shape()) {
+    if (auto reason = refused(problem, shape)) {
+      result.pruned.push_back({shape, std::move(*reason)});
+    } else {
+      result.shapes.push_back(shape);
+    }
+  }
+  return result;
+}
+
+}  // namespace phitune
