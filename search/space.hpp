@@ -22,17 +22,20 @@ struct Knob {
 };
 
 /// A rule that a config must meet; `reason` is what a person reads when it does not ("shared memory exceeds 227 KiB of the device").
-/// `knobs` names every knob that `holds` reads, so that the rule is applied as soon as those are set.
+/// `knobs` names every knob that `holds` reads, so that the rule is applied as soon as those are set; `holds` is shown only those.
+/// A constraint without knobs decides about the whole space.
 struct Constraint {
   std::string reason;
   std::vector<std::string> knobs;
   std::function<bool(const Config&)> holds;
 };
 
-/// Immutable after construction; thread-safe. Configs are ordered lexicographically by (knob order, value order).
+/// Immutable after construction; thread-safe. Configs are ordered lexicographically by (knob order, value order). Constraints are tried in
+/// the order in which their knobs are all set, walking the knobs as given; of those that can be tried together, the first given first.
 class Space {
  public:
-  /// Throws std::invalid_argument for a duplicate knob, a knob without values, or a constraint on a knob that does not exist.
+  /// Throws std::invalid_argument for a duplicate knob, a knob without values or with a repeated one, a constraint on a knob that does not
+  /// exist or that reads one it does not declare, and a product of more than 2^64 points.
   Space(std::vector<Knob> knobs, std::vector<Constraint> constraints);
 
   [[nodiscard]] std::size_t size() const { return configs_.size(); }
