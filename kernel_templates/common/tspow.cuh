@@ -13,21 +13,103 @@
 // Canonical states (initial_state, final_state) are d_tile 1 moments without multiplicity: entry exact_index(i) with i sorted.
 #pragma once
 
+#include "kernel_templates/common/numeric.cuh"
+
 namespace phitune::tspow {
 
-constexpr long long choose(long long n, long long k) {
+PHITUNE_DEVICE constexpr long long choose(long long n, long long k) {
   long long c = 1;
   for (long long i = 1; i <= k; ++i) c = c * (n - k + i) / i;
   return c;
 }
 
-constexpr long long power(long long base, int exponent) {
+PHITUNE_DEVICE constexpr long long power(long long base, int exponent) {
   long long v = 1;
   for (int i = 0; i < exponent; ++i) v *= base;
   return v;
 }
 
 /// Rows of `tiles` tiles of width w at degree p.
-constexpr long long rows(long long tiles, int p, int w) { return choose(tiles + p - 1, p) * power(w, p); }
+PHITUNE_DEVICE constexpr long long rows(long long tiles, int p, int w) { return choose(tiles + p - 1, p) * power(w, p); }
+
+inline constexpr int max_degree = 4;
+
+/// The features whose product a row is: i[0] in its lowest tile, i[p-1] the fastest digit in its highest.
+struct Indices {
+  int i[max_degree] = {};
+};
+
+/// choose(j + p - 1, p) in 32 bits: the non-decreasing p-tuples of numbers below j. Enough for every state phitune allows.
+PHITUNE_DEVICE constexpr int tuples(int j, int p) {
+  int c = 1;
+  PHITUNE_UNROLL
+  for (int i = 1; i <= p; ++i) c = c * (j + i - 1) / i;
+  return c;
+}
+
+/// The largest j with tuples(j, p) <= tuple; `tuple` is less than 2^16.
+PHITUNE_DEVICE constexpr int highest_tile(int tuple, int p) {
+  if (p == 1) return tuple;
+  // tuples(j, p) <= tuple bounds j by 361 for p = 2, 73 for p = 3, 34 for p = 4.
+  int j = 0;
+  PHITUNE_UNROLL
+  for (int step = p == 2 ? 256 : p == 3 ? 64 : 32; step > 0; step /= 2) {
+    if (tuples(j + step, p) <= tuple) j += step;
+  }
+  return j;
+}
+
+/// Features of row `row` of degree p with tiles w wide; row is at least 0 (rows past the end give features past the end).
+PHITUNE_DEVICE constexpr Indices decode(int row, int p, int w) {
+  Indices result;
+  int block = static_cast<int>(power(w, p));
+  int local = row % block;
+  int tuple = row / block;
+  PHITUNE_UNROLL
+  for (int k = p - 1; k >= 0; --k) {
+    const int tile = highest_tile(tuple, k + 1);
+    tuple -= tuples(tile, k + 1);
+    result.i[k] = tile * w + local % w;
+    local /= w;
+  }
+  return result;
+}
+
+/// How many orderings the row's tile multi-index has: the factor by which this one row stands for all of them.
+PHITUNE_DEVICE constexpr int multiplicity(const Indices& x, int p, int w) {
+  int orderings = 1, run = 1;
+  PHITUNE_UNROLL
+  for (int k = 1; k < p; ++k) {
+    run = x.i[k] / w == x.i[k - 1] / w ? run + 1 : 1;
+    orderings = orderings * (k + 1) / run;
+  }
+  return orderings;
+}
+
+/// Whether this is the one row of its monomial whose features are in order.
+PHITUNE_DEVICE constexpr bool is_sorted(const Indices& x, int p) {
+  bool sorted = true;
+  PHITUNE_UNROLL
+  for (int k = 1; k < p; ++k) sorted = sorted && x.i[k - 1] <= x.i[k];
+  return sorted;
+}
+
+/// Entry of a canonical state that holds the row's monomial: the colexicographic rank sum_k choose(i_(k) + k - 1, k) of its sorted
+/// features. Equals the row number when w is 1.
+PHITUNE_DEVICE constexpr int exact_index(Indices x, int p) {
+  PHITUNE_UNROLL
+  for (int end = p - 1; end > 0; --end) {
+    PHITUNE_UNROLL
+    for (int k = 0; k < end; ++k) {
+      const int low = x.i[k] < x.i[k + 1] ? x.i[k] : x.i[k + 1];
+      const int high = x.i[k] < x.i[k + 1] ? x.i[k + 1] : x.i[k];
+      x.i[k] = low, x.i[k + 1] = high;
+    }
+  }
+  int rank = 0;
+  PHITUNE_UNROLL
+  for (int k = 0; k < p; ++k) rank += tuples(x.i[k], k + 1);
+  return rank;
+}
 
 }  // namespace phitune::tspow
