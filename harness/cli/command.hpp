@@ -1,0 +1,56 @@
+// What the commands share. Each command lives in a file of its own name and adds itself to the application.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "harness/suite.hpp"
+#include "search/trial.hpp"
+
+namespace phitune::cli {
+
+/// Set by Ctrl-C (SIGINT) and SIGTERM; long work looks at it between trials.
+[[nodiscard]] const std::atomic<bool>& stop_requested();
+
+/// A command's work, run after parsing; its return value is the process's exit code.
+using Action = std::function<int()>;
+
+void add_devices(CLI::App& app, Action& action);
+void add_space(CLI::App& app, Action& action);
+void add_sweep(CLI::App& app, Action& action);
+void add_compile(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
+void add_dispatch(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
+void add_db(CLI::App& app, Action& action);
+
+/// Problems by a suite file, by shorthand, or by fields; every field may be a list, which makes it an axis.
+struct ProblemOptions {
+  std::string suite;
+  std::vector<std::string> problems;
+
+  void add_to(CLI::App& command);
+  /// Throws Error naming what is wrong; also when nothing was given.
+  [[nodiscard]] Suite load() const;
+};
+
+/// Where compiled kernels are kept: $PHITUNE_CACHE, else $XDG_CACHE_HOME/phitune, else ~/.cache/phitune, else none.
+[[nodiscard]] std::filesystem::path default_cache_directory();
+
+struct CompilerFlags {
+  std::string cache = default_cache_directory().string();
+  int threads = 0;
+  void add_to(CLI::App& command);
+};
+
+/// What NVRTC is asked for on this architecture name; the limits a space needs when there is no device ("sm_90a" -> H100-class).
+[[nodiscard]] DeviceInfo nominal_device(const std::string& architecture);
+
+}  // namespace phitune::cli

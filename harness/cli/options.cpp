@@ -1,0 +1,72 @@
+// Options that several commands share.
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <map>
+
+#include "harness/cli/command.hpp"
+#include "harness/compile/compiler.hpp"
+#include "harness/error.hpp"
+
+namespace phitune::cli {
+
+void ProblemOptions::add_to(CLI::App& command) {
+  command.add_option("--suite", suite, "TOML file of problems, e.g. data/suites/paper.toml");
+  command.add_option("--problem", problems,
+                     "a problem in shorthand, e.g. \"b1 t65536 h8 d64 p2 bf16 gated\"; a field may be a list (t4096|8192), and the option may be repeated");
+}
+
+Suite ProblemOptions::load() const {
+  Suite loaded;
+  if (!suite.empty()) loaded = load_suite(suite);
+  for (const std::string& text : problems) {
+    for (SuiteProblem& problem : expand_shorthand(text)) loaded.problems.push_back(std::move(problem));
+  }
+  if (loaded.problems.empty())
+    throw Error(ExitCode::usage, "no problem given. Name a suite (--suite data/suites/paper.toml) or a problem (--problem \"b1 t65536 h8 d64 p2 bf16 gated\").");
+  if (loaded.name.empty()) loaded.name = "command line";
+  return loaded;
+}
+
+std::filesystem::path default_cache_directory() {
+  if (const char* set = std::getenv("PHITUNE_CACHE"); set && *set) return set;
+  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg) return std::filesystem::path(xdg) / "phitune";
+  if (const char* home = std::getenv("HOME"); home && *home) return std::filesystem::path(home) / ".cache" / "phitune";
+  return {};
+}
+
+void CompilerFlags::add_to(CLI::App& command) {
+  command.add_option("--cache", cache, "folder of compiled kernels; empty for none")->capture_default_str();
+  command.add_option("--threads", threads, "compile threads; 0: one per hardware thread")->capture_default_str();
+}
+
+DeviceInfo nominal_device(const std::string& architecture) {
+  struct Limits {
+    int compute_capability, multiprocessors;
+    std::int64_t shared_per_block, shared_per_multiprocessor;
+  };
+  // Opt-in and total shared memory from the CUDA programming guide's table of compute capabilities; multiprocessors of a typical part.
+  constexpr std::int64_t kib = 1024;
+  static const std::map<std::string, Limits> known = {
+      {"sm_80", {80, 108, 163 * kib, 164 * kib}},   {"sm_86", {86, 84, 99 * kib, 100 * kib}},     {"sm_87", {87, 16, 163 * kib, 164 * kib}},
+      {"sm_89", {89, 128, 99 * kib, 100 * kib}},    {"sm_90", {90, 132, 227 * kib, 228 * kib}},   {"sm_90a", {90, 132, 227 * kib, 228 * kib}},
+      {"sm_100", {100, 148, 227 * kib, 228 * kib}}, {"sm_100a", {100, 148, 227 * kib, 228 * kib}}, {"sm_103a", {103, 148, 227 * kib, 228 * kib}},
+      {"sm_120", {120, 170, 99 * kib, 100 * kib}},  {"sm_120a", {120, 170, 99 * kib, 100 * kib}},
+  };
+  const auto place = known.find(architecture);
+  if (place == known.end()) {
+    std::string names;
+    for (const auto& [name, limits] : known) names += " " + name;
+    throw Error(ExitCode::bad_input, fmt::format("unknown architecture '{}'. Known:{}", architecture, names));
+  }
+  DeviceInfo device;
+  device.name = "any " + architecture + " device";
+  device.architecture = architecture;
+  device.compute_capability = place->second.compute_capability;
+  device.multiprocessors = place->second.multiprocessors;
+  device.shared_per_block = place->second.shared_per_block;
+  device.shared_per_multiprocessor = place->second.shared_per_multiprocessor;
+  return device;
+}
+
+}  // namespace phitune::cli
