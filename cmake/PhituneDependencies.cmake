@@ -14,6 +14,9 @@ phitune_require(nlohmann_json nlohmann-json3-dev 3.11)
 phitune_require(tomlplusplus libtomlplusplus-dev 3)
 phitune_require(fmt libfmt-dev 9)
 phitune_require(ZLIB zlib1g-dev)
+if(PHITUNE_BUILD_TESTS)
+  phitune_require(Boost libboost-context-dev 1.74 COMPONENTS context)  # fibers of the CPU emulator for kernels
+endif()
 
 find_package(CUDAToolkit 12.4 QUIET)
 if(NOT CUDAToolkit_FOUND)

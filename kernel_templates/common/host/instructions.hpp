@@ -1,0 +1,208 @@
+// The CPU meaning of every function of cuda/instructions.cuh, with the same fragment layouts and the same rounding. A caller's source line
+// travels along as a default argument, so that a fault can name it.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <source_location>
+
+#include "kernel_templates/common/host/executor.hpp"
+#include "kernel_templates/common/numeric.cuh"
+
+namespace phitune {
+
+namespace host {
+
+using Where = std::source_location;
+
+struct MatrixLoad {
+  u32* registers;
+  const void* row;
+};
+/// `matrices` 8x8 matrices of 16-bit elements; lane 8i + j names row j of matrix i.
+void load_matrices(const std::array<MatrixLoad*, warp_size>& lanes, int matrices, bool transposed);
+
+struct MatrixProduct {
+  float* c;
+  const u32* a;
+  const u32* b;
+};
+void multiply_bf16(const std::array<MatrixProduct*, warp_size>& lanes);
+void multiply_f16(const std::array<MatrixProduct*, warp_size>& lanes);
+void multiply_tf32(const std::array<MatrixProduct*, warp_size>& lanes);
+
+template <int N>
+void load_matrices_in_warp(const char* name, u32 (&r)[N], const void* row, bool transposed, const Where& where) {
+  MatrixLoad load{r, row};
+  const Site site{name, where};
+  if (current->lane < 8 * N) check_shared(row, 16, 16, site);
+  warp_collective(site, load, [&](const auto& lanes) { load_matrices(lanes, N, transposed); });
+}
+
+template <class T>
+struct Shuffle {
+  T value;
+  unsigned source;
+  T result;
+};
+
+template <class T>
+T shuffle_in_warp(const char* name, T x, unsigned source, const Where& where) {
+  Shuffle<T> mine{x, source % warp_size, T{}};
+  warp_collective({name, where}, mine, [](const auto& lanes) {
+    for (auto* to : lanes) to->result = lanes[to->source]->value;
+  });
+  return mine.result;
+}
+
+/// A product of two bf16 values, rounded once.
+u16 round_bf16_product(float a, float b);
+
+}  // namespace host
+
+// ---- where a thread is ----
+
+inline int thread_index() { return static_cast<int>(host::current->index); }
+inline int block_threads() { return static_cast<int>(host::current->block->threads); }
+inline int block_index_x() { return static_cast<int>(host::current->block->index.x); }
+inline int block_index_y() { return static_cast<int>(host::current->block->index.y); }
+inline int block_index_z() { return static_cast<int>(host::current->block->index.z); }
+inline int grid_size_x() { return static_cast<int>(host::current->block->grid.x); }
+inline int grid_size_y() { return static_cast<int>(host::current->block->grid.y); }
+inline int grid_size_z() { return static_cast<int>(host::current->block->grid.z); }
+inline int lane() { return static_cast<int>(host::current->lane); }
+// A shuffle on the GPU, so the whole warp must come here too.
+inline int warp(const host::Where& where = host::Where::current()) {
+  return static_cast<int>(host::shuffle_in_warp("warp", host::current->index / host::warp_size, 0, where));
+}
+
+inline char* shared_memory() { return host::current->block->shared; }
+
+// ---- barriers ----
+
+inline void block_barrier(const host::Where& where = host::Where::current()) {
+  host::wait_at_barrier(0, host::current->block->threads, {"block_barrier", where});
+}
+inline void named_barrier(int id, int threads, const host::Where& where = host::Where::current()) {
+  host::wait_at_barrier(static_cast<unsigned>(id), static_cast<unsigned>(threads), {"named_barrier", where});
+}
+inline void warp_barrier(const host::Where& where = host::Where::current()) {
+  int nothing = 0;
+  host::warp_collective({"warp_barrier", where}, nothing, [](const auto&) {});
+}
+
+// ---- asynchronous copies to shared memory ----
+
+/// Bytes from the start of the block's shared memory.
+inline u32 shared_address(const void* p) { return static_cast<u32>(static_cast<const char*>(p) - shared_memory()); }
+
+inline void cp_async_16(void* smem, const void* gmem, bool valid, const host::Where& where = host::Where::current()) {
+  host::issue_copy(smem, gmem, 16, valid ? 16 : 0, {"cp_async_16", where});
+}
+inline void cp_async_4(void* smem, const void* gmem, bool valid, const host::Where& where = host::Where::current()) {
+  host::issue_copy(smem, gmem, 4, valid ? 4 : 0, {"cp_async_4", where});
+}
+inline void cp_async_commit() { host::commit_copies(); }
+template <int N>
+void cp_async_wait() {
+  static_assert(N >= 0);
+  host::await_copies(N);
+}
+
+// ---- 16-byte loads and stores of global memory ----
+
+inline U4 load_global_16(const void* p, const host::Where& where = host::Where::current()) {
+  host::check_aligned(p, 16, {"load_global_16", where});
+  U4 r;
+  std::memcpy(&r, p, sizeof r);
+  return r;
+}
+inline U4 load_global_16_streaming(const void* p, const host::Where& where = host::Where::current()) { return load_global_16(p, where); }
+inline void store_global_16(void* p, U4 v, const host::Where& where = host::Where::current()) {
+  host::check_aligned(p, 16, {"store_global_16", where});
+  std::memcpy(p, &v, sizeof v);
+}
+
+// ---- matrices from shared memory (warp) ----
+
+inline void ldmatrix_x4(u32 (&r)[4], const void* smem_row, const host::Where& where = host::Where::current()) {
+  host::load_matrices_in_warp("ldmatrix_x4", r, smem_row, false, where);
+}
+inline void ldmatrix_x4_trans(u32 (&r)[4], const void* smem_row, const host::Where& where = host::Where::current()) {
+  host::load_matrices_in_warp("ldmatrix_x4_trans", r, smem_row, true, where);
+}
+inline void ldmatrix_x2(u32 (&r)[2], const void* smem_row, const host::Where& where = host::Where::current()) {
+  host::load_matrices_in_warp("ldmatrix_x2", r, smem_row, false, where);
+}
+inline void ldmatrix_x2_trans(u32 (&r)[2], const void* smem_row, const host::Where& where = host::Where::current()) {
+  host::load_matrices_in_warp("ldmatrix_x2_trans", r, smem_row, true, where);
+}
+
+// ---- matrix products (warp) ----
+
+inline void mma_m16n8k16_bf16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], const host::Where& where = host::Where::current()) {
+  host::MatrixProduct mine{c, a, b};
+  host::warp_collective({"mma_m16n8k16_bf16", where}, mine, host::multiply_bf16);
+}
+inline void mma_m16n8k16_f16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], const host::Where& where = host::Where::current()) {
+  host::MatrixProduct mine{c, a, b};
+  host::warp_collective({"mma_m16n8k16_f16", where}, mine, host::multiply_f16);
+}
+inline void mma_m16n8k8_tf32(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], const host::Where& where = host::Where::current()) {
+  host::MatrixProduct mine{c, a, b};
+  host::warp_collective({"mma_m16n8k8_tf32", where}, mine, host::multiply_tf32);
+}
+
+// ---- packed 16-bit arithmetic and conversions ----
+
+inline float low_bf16(u32 x) { return bits_float(x << 16); }
+inline float high_bf16(u32 x) { return bits_float(x & 0xffff0000u); }
+inline float half_float(u16 x) { return fp16_to_float(x); }
+inline float low_f16(u32 x) { return half_float(static_cast<u16>(x)); }
+inline float high_f16(u32 x) { return half_float(static_cast<u16>(x >> 16)); }
+
+inline u32 pack_bf16x2(float lo, float hi) { return float_to_bf16(lo) | static_cast<u32>(float_to_bf16(hi)) << 16; }
+inline u32 pack_f16x2(float lo, float hi) { return float_to_fp16(lo) | static_cast<u32>(float_to_fp16(hi)) << 16; }
+
+inline u32 mul_bf16x2(u32 a, u32 b) {
+  return host::round_bf16_product(low_bf16(a), low_bf16(b)) | static_cast<u32>(host::round_bf16_product(high_bf16(a), high_bf16(b))) << 16;
+}
+// The product of two halves is exact in fp32, so it is rounded once.
+inline u32 mul_f16x2(u32 a, u32 b) { return pack_f16x2(low_f16(a) * low_f16(b), high_f16(a) * high_f16(b)); }
+
+inline u32 to_tf32(float x) { return round_tf32(x); }
+
+inline float exp2_approx(float x) {
+  const float r = std::exp2(x);
+  return r < 0x1p-126f ? 0.0f : r;
+}
+
+// ---- bytes and shuffles ----
+
+// Bit 3 of a selector spreads the sign of the byte, as prmt does.
+inline u32 permute_bytes(u32 a, u32 b, u32 selector) {
+  const u64 bytes = a | static_cast<u64>(b) << 32;
+  u32 r = 0;
+  for (u32 i = 0; i < 4; ++i) {
+    const u32 nibble = (selector >> (4 * i)) & 15u;
+    const u32 byte = static_cast<u32>(bytes >> (8 * (nibble & 7u))) & 0xffu;
+    r |= ((nibble & 8u) == 0 ? byte : (byte & 0x80u) != 0 ? 0xffu : 0u) << (8 * i);
+  }
+  return r;
+}
+
+inline u32 shuffle_xor(u32 x, int mask, const host::Where& where = host::Where::current()) {
+  return host::shuffle_in_warp("shuffle_xor", x, host::current->lane ^ static_cast<unsigned>(mask), where);
+}
+inline float shuffle_xor(float x, int mask, const host::Where& where = host::Where::current()) {
+  return host::shuffle_in_warp("shuffle_xor", x, host::current->lane ^ static_cast<unsigned>(mask), where);
+}
+inline u32 shuffle(u32 x, int source, const host::Where& where = host::Where::current()) {
+  return host::shuffle_in_warp("shuffle", x, static_cast<unsigned>(source), where);
+}
+inline float shuffle(float x, int source, const host::Where& where = host::Where::current()) {
+  return host::shuffle_in_warp("shuffle", x, static_cast<unsigned>(source), where);
+}
+
+}  // namespace phitune
