@@ -1,0 +1,188 @@
+// From the updates of single chunks to the state before each chunk: S_0 = initial state or 0, S_(n+1) = exp(G_end(n)) S_n + U_n
+// (Buckman et al., arXiv:2507.04239, chunked form). Written times multiplicity and scale^p of the row, with the denominators beside it.
+//
+// A thread owns `vector` columns of one row and walks the chunks, so S may lie over U: it reads its part of U_n before it writes S_n.
+#pragma once
+
+#include "kernel_templates/common/args.cuh"
+#include "kernel_templates/common/fragments.cuh"
+#include "kernel_templates/common/tspow.cuh"
+
+namespace phitune {
+
+struct ScanConfig {
+  int d, e, p, d_tile;
+  int rows;          // D, as the host counts it
+  Storage state;     // of S
+  Storage update;    // of U
+  bool gated, sum;   // sum: normalisation "sum", S has eight more columns for the denominator
+  bool z_in_update;  // the denominators' share of U is its column e, not update_z
+  bool initial_state, final_state;
+  int threads, unroll, vector;
+};
+
+namespace scan_detail {
+
+/// `Words` 32-bit words, in the widest loads and stores that divide them; `p` is aligned to those.
+template <int Words>
+PHITUNE_DEVICE void load_words(u32 (&r)[Words], const char* p) {
+  static_assert(Words % 2 == 0);
+  if constexpr (Words % 4 == 0) {
+    PHITUNE_UNROLL
+    for (int i = 0; i < Words; i += 4) {
+      const U4 v = *reinterpret_cast<const U4*>(p + 4 * i);
+      r[i] = v.x, r[i + 1] = v.y, r[i + 2] = v.z, r[i + 3] = v.w;
+    }
+  } else {
+    PHITUNE_UNROLL
+    for (int i = 0; i < Words; i += 2) {
+      const U2 v = *reinterpret_cast<const U2*>(p + 4 * i);
+      r[i] = v.x, r[i + 1] = v.y;
+    }
+  }
+}
+template <int Words>
+PHITUNE_DEVICE void store_words(char* p, const u32 (&r)[Words]) {
+  if constexpr (Words % 4 == 0) {
+    PHITUNE_UNROLL
+    for (int i = 0; i < Words; i += 4) *reinterpret_cast<U4*>(p + 4 * i) = U4{r[i], r[i + 1], r[i + 2], r[i + 3]};
+  } else {
+    PHITUNE_UNROLL
+    for (int i = 0; i < Words; i += 2) *reinterpret_cast<U2*>(p + 4 * i) = U2{r[i], r[i + 1]};
+  }
+}
+
+template <Storage S, int Words>
+PHITUNE_DEVICE float element(const u32 (&r)[Words], int i) {
+  if constexpr (S == Storage::fp32)
+    return bits_float(r[i]);
+  else
+    return i % 2 == 0 ? unpack_low<S>(r[i / 2]) : unpack_high<S>(r[i / 2]);
+}
+
+/// Column `column` (0 to 7) of what a row holds after its e values: terms that add up to z, each exact in the operand type of the product
+/// that reads S (bf16 for bf16 states, tf32 for fp32 states), then zeros.
+template <Storage S>
+PHITUNE_DEVICE float denominator_term(float z, int column) {
+  if constexpr (S == Storage::bf16) {
+    const float hi = bf16_to_float(float_to_bf16(z));
+    const float lo = bf16_to_float(float_to_bf16(z - hi));
+    return column == 0 ? hi : column == 1 ? lo : column == 2 ? z - hi - lo : 0.0f;
+  } else {
+    const float hi = bits_float(round_tf32(z));
+    return column == 0 ? hi : column == 1 ? z - hi : 0.0f;
+  }
+}
+
+}  // namespace scan_detail
+
+/// Grid: x covers rows * (row length / vector) threads, y = b * hk.
+template <ScanConfig C>
+PHITUNE_DEVICE void scan(const Args& args) {
+  static_assert(C.rows == tspow::rows(C.d / C.d_tile, C.p, C.d_tile), "host and kernel disagree on the rows of the state");
+  static_assert(C.e % C.vector == 0 && 8 % C.vector == 0);
+  constexpr int row_length = C.sum ? C.e + 8 : C.e;
+  constexpr int groups = row_length / C.vector;
+  constexpr int update_bytes = storage_bytes(C.update), state_bytes = storage_bytes(C.state);
+  constexpr int update_words = C.vector * update_bytes / 4, state_words = C.vector * state_bytes / 4;
+  constexpr float log2_e = 1.4426950408889634f;
+
+  const int item = block_index_x() * C.threads + thread_index();
+  if (item >= C.rows * groups) return;
+  const int row = item / groups, column = item % groups * C.vector;
+  const int head = block_index_y();
+  const bool is_z = C.sum && column >= C.e;
+
+  const tspow::Indices indices = tspow::decode(row, C.p, C.d_tile);
+  float factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));
+  PHITUNE_UNROLL
+  for (int i = 0; i < C.p; ++i) factor *= args.scale;
+
+  const i64 first = static_cast<i64>(head) * args.chunks * C.rows + row;
+  const i64 stride = static_cast<i64>(C.rows) * row_length;
+  const char* update = static_cast<const char*>(args.update) + (first * row_length + column) * update_bytes;
+  char* state = static_cast<char*>(args.state) + (first * row_length + column) * state_bytes;
+  const float* gates = C.gated ? args.gates + static_cast<i64>(head) * args.t * 2 : nullptr;
+  // Updates that anything needs: the last chunk's only for the final state.
+  const int needed = C.final_state ? args.chunks : args.chunks - 1;
+
+  float sum[C.vector] = {};
+  const i64 canonical = (static_cast<i64>(head) * tspow::rows(C.d, C.p, 1) + tspow::exact_index(indices, C.p)) * (C.e + 1);
+  if constexpr (C.initial_state) {
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.vector; ++i) sum[i] = args.initial_state[canonical + (is_z ? C.e : column + i)];
+  }
+
+  struct Batch {
+    u32 update[C.unroll][update_words];
+    F2 gate[C.unroll];
+  };
+  const auto load = [&](Batch& batch, int begin) {
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.unroll; ++i) {
+      const int n = begin + i;
+      if (n >= needed) continue;
+      if (!is_z) {
+        scan_detail::load_words(batch.update[i], update + n * stride * update_bytes);
+      } else {
+        const float* z = C.z_in_update ? reinterpret_cast<const float*>(update + n * stride * update_bytes) - (column - C.e)
+                                       : args.update_z + first + static_cast<i64>(n) * C.rows;
+        batch.update[i][0] = float_bits(*z);
+      }
+      if constexpr (C.gated) {
+        const int end = (n + 1) * args.chunk < args.t ? (n + 1) * args.chunk : args.t;
+        batch.gate[i] = *reinterpret_cast<const F2*>(gates + 2 * static_cast<i64>(end - 1));
+      }
+    }
+  };
+  const auto write = [&](int n) {
+    float value[C.vector];
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.vector; ++i) {
+      value[i] = is_z ? scan_detail::denominator_term<C.state>(sum[0] * factor, column - C.e + i) : sum[i] * factor;
+    }
+    u32 packed[state_words];
+    PHITUNE_UNROLL
+    for (int i = 0; i < state_words; ++i) {
+      if constexpr (C.state == Storage::fp32)
+        packed[i] = float_bits(value[i]);
+      else
+        packed[i] = pack_bf16x2(value[2 * i], value[2 * i + 1]);
+    }
+    scan_detail::store_words(state + n * stride * state_bytes, packed);
+  };
+  const auto advance = [&](const Batch& batch, int i) {
+    const float decay = C.gated ? exp2_approx(batch.gate[i].x * log2_e + batch.gate[i].y * log2_e) : 1.0f;
+    PHITUNE_UNROLL
+    for (int k = 0; k < C.vector; ++k) {
+      const float x = is_z ? bits_float(batch.update[i][0]) : scan_detail::element<C.update>(batch.update[i], k);
+      sum[k] = C.gated ? sum[k] * decay + x : sum[k] + x;
+    }
+  };
+
+  // The next batch is on its way while this one is added up.
+  Batch batch, next;
+  load(next, 0);
+  PHITUNE_NO_UNROLL
+  for (int begin = 0; begin < args.chunks; begin += C.unroll) {
+    batch = next;
+    load(next, begin + C.unroll);
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.unroll; ++i) {
+      if (begin + i < args.chunks) write(begin + i);
+      if (begin + i < needed) advance(batch, i);
+    }
+  }
+
+  if constexpr (C.final_state) {
+    if (!tspow::is_sorted(indices, C.p)) return;
+    float* out = args.final_state + canonical;
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.vector; ++i) {
+      if (!is_z) out[column + i] = sum[i];
+    }
+    if (C.sum ? column == C.e : column == 0) out[C.e] = C.sum ? sum[0] : 0.0f;
+  }
+}
+
+}  // namespace phitune
