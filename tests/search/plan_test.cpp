@@ -1,0 +1,242 @@
+#include "search/plan.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <stdexcept>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "search/trial.hpp"
+#include "tests/search/random_problem.hpp"
+
+namespace phitune {
+namespace {
+
+const Problem headline = Problem::parse("b1 t65536 h8 d64 p2 bf16 gated sum");
+constexpr PlanShape fused{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16};
+
+std::vector<std::string> stage_texts(const Problem& problem, const PlanShape& shape) {
+  std::vector<std::string> names;
+  for (const StageProblem& stage : stages_of(problem, shape)) {
+    names.push_back(fmt::format("{}/{}", to_string(stage.stage), to_string(stage.path)));
+  }
+  return names;
+}
+
+std::string pruned_reason(const Problem& problem, const PlanShape& shape) {
+  for (const auto& [pruned, reason] : plan_shapes(problem).pruned) {
+    if (pruned == shape) return reason;
+  }
+  return "not pruned";
+}
+
+bool has_shape(const Problem& problem, const PlanShape& shape) { return std::ranges::count(plan_shapes(problem).shapes, shape) == 1; }
+
+TEST(PlanShape, TextIsTheDocumentedOne) {
+  EXPECT_EQ(fused.text(), "expand_mma c1024 d_tile8 state_bf16 partial_bf16");
+  EXPECT_EQ(PlanShape{.fusion = Fusion::quadratic}.text(), "quadratic");
+}
+
+TEST(PlanShape, AWrongTextIsRefusedWithTheWord) {
+  const auto error_of = [](std::string_view text) -> std::string {
+    try {
+      return "accepted as " + PlanShape::parse(text).text();
+    } catch (const std::invalid_argument& error) {
+      return error.what();
+    }
+  };
+  EXPECT_NE(error_of("expand_mmma c64").find("did you mean 'expand_mma'"), std::string::npos);
+  EXPECT_NE(error_of("expand_mma c1024 d_tile8 state_bf16").find("all needed"), std::string::npos);
+  EXPECT_NE(error_of("expand_mma c1024 c512 d_tile8 state_bf16").find("'c512' sets chunk a second time"), std::string::npos);
+  EXPECT_NE(error_of("expand_mma cx d_tile8 state_bf16 partial_bf16").find("'cx'"), std::string::npos);
+  EXPECT_NE(error_of("expand_mma c64 d_tile8 state_bf17 partial_bf16").find("'bf17'"), std::string::npos);
+  EXPECT_NE(error_of("quadratic c64").find("quadratic has no chunk"), std::string::npos);
+  EXPECT_NE(error_of("").find("empty"), std::string::npos);
+}
+
+TEST(Plan, StagesComeInLaunchOrder) {
+  using Texts = std::vector<std::string>;
+  EXPECT_EQ(stage_texts(headline, fused), (Texts{"gates/sm80", "attention/sm80", "update_state/sm80", "scan/sm80", "query_state/sm80"}));
+  EXPECT_EQ(stage_texts(headline, {.fusion = Fusion::quadratic}), (Texts{"gates/sm80", "attention/sm80"}));
+  PlanShape unfused = fused;
+  unfused.fusion = Fusion::materialized;
+  EXPECT_EQ(stage_texts(headline, unfused), (Texts{"gates/sm80", "expand_key/sm80", "update_gemm/library", "scan/sm80", "expand_query/sm80",
+                                                   "query_gemm/library", "attention/sm80", "combine/sm80"}));
+  Problem ungated = headline;
+  ungated.gated = false;
+  EXPECT_EQ(stage_texts(ungated, fused), (Texts{"attention/sm80", "update_state/sm80", "scan/sm80", "query_state/sm80"}));
+}
+
+TEST(Plan, StageProblemKeyIsTheDocumentedTextAndCountsItsState) {
+  const StageProblem query = make_stage_problem(headline, fused, Stage::query_state);
+  EXPECT_EQ(
+      query.key(),
+      "query_state sm80 | expand_mma c1024 d_tile8 state_bf16 partial_bf16 | forward b1 t65536 hq8 hk8 d64 e64 p2 bf16 gated sum bthd");
+  EXPECT_EQ(query.chunks(), 64);
+  EXPECT_EQ(query.rows(), 2304);
+  const StageProblem quadratic = make_stage_problem(headline, {.fusion = Fusion::quadratic}, Stage::attention);
+  EXPECT_EQ(quadratic.chunks(), 1);
+  EXPECT_EQ(quadratic.rows(), 0);
+  EXPECT_THROW((void)StageProblem::parse("attention sm80 | quadratic"), std::invalid_argument);
+  EXPECT_THROW((void)StageProblem::parse("attentoin sm80 | quadratic | b1"), std::invalid_argument);
+}
+
+// Everything stored is keyed by these texts, and every stage problem is handed to kernels as a problem in its own right.
+TEST(Plan, EveryStageOfEveryShapeIsWellFormedAndReadsItsKeyBack) {
+  const std::uint64_t seed = fresh_seed();
+  SCOPED_TRACE(fmt::format("seed {}", seed));
+  std::mt19937_64 rng(seed);
+  for (int i = 0; i < 200; ++i) {
+    const Problem problem = random_problem(rng);
+    for (const PlanShape& shape : plan_shapes(problem).shapes) {
+      ASSERT_EQ(PlanShape::parse(shape.text()), shape);
+      for (const StageProblem& stage : stages_of(problem, shape)) {
+        ASSERT_EQ(stage.problem.invalid(), std::nullopt) << stage.key();
+        ASSERT_EQ(StageProblem::parse(stage.key()), stage) << stage.key();
+        // Neutral means that neutralising again changes nothing.
+        ASSERT_EQ(make_stage_problem(stage.problem, stage.shape, stage.stage), stage) << stage.key();
+        ASSERT_GE(stage.chunks(), 1);
+        ASSERT_GE(stage.rows(), 0);
+      }
+    }
+  }
+}
+
+// What a stage does read must tell stage problems apart: a change here would let one problem's time stand for another's.
+TEST(Plan, AStageKeepsTheFieldsThatChangeItsWork) {
+  const auto differs = [](Stage stage, const auto& change) {
+    Problem problem = headline;
+    PlanShape shape = fused;
+    if (stage != Stage::update_state && stage != Stage::query_state && stage != Stage::attention && stage != Stage::gates) {
+      shape.fusion = Fusion::materialized;
+    }
+    const StageProblem before = make_stage_problem(problem, shape, stage);
+    change(problem, shape);
+    return make_stage_problem(problem, shape, stage) != before;
+  };
+  const auto tokens = [](Problem& p, PlanShape&) { p.t /= 2; };
+  const auto batch = [](Problem& p, PlanShape&) { p.b = 2; };
+  const auto chunk = [](Problem&, PlanShape& s) { s.chunk = 512; };
+  const auto tile = [](Problem&, PlanShape& s) { s.d_tile = 4; };
+  const auto state = [](Problem&, PlanShape& s) { s.state = Dtype::fp32; };
+  const auto partial = [](Problem&, PlanShape& s) { s.partial = Dtype::fp32; };
+  const auto degree = [](Problem& p, PlanShape&) { p.p = 4; };
+  const auto value_width = [](Problem& p, PlanShape&) { p.e = 32; };
+  const auto queries = [](Problem& p, PlanShape&) { p.hq = 32; };
+  const auto final_state = [](Problem& p, PlanShape&) { p.final_state = true; };
+  const auto initial_state = [](Problem& p, PlanShape&) { p.initial_state = true; };
+  for (const Stage stage : {Stage::gates, Stage::attention, Stage::update_state, Stage::scan, Stage::query_state, Stage::expand_key,
+                            Stage::expand_query, Stage::update_gemm, Stage::query_gemm, Stage::combine}) {
+    SCOPED_TRACE(to_string(stage));
+    const bool no_state = stage == Stage::gates || stage == Stage::attention || stage == Stage::combine;
+    const bool writes_state = stage == Stage::update_state || stage == Stage::expand_key || stage == Stage::update_gemm;
+    const bool reads_queries = !writes_state && stage != Stage::gates && stage != Stage::scan;
+    EXPECT_TRUE(differs(stage, tokens));
+    EXPECT_TRUE(differs(stage, batch));
+    EXPECT_TRUE(differs(stage, chunk));
+    EXPECT_EQ(differs(stage, tile), !no_state);
+    EXPECT_EQ(differs(stage, state), !no_state);
+    EXPECT_EQ(differs(stage, partial), stage == Stage::attention || stage == Stage::query_state || stage == Stage::combine);
+    EXPECT_EQ(differs(stage, degree), stage != Stage::gates && stage != Stage::combine);
+    EXPECT_EQ(differs(stage, value_width), stage != Stage::gates && stage != Stage::expand_query);
+    EXPECT_EQ(differs(stage, queries), reads_queries);
+    EXPECT_EQ(differs(stage, final_state), writes_state || stage == Stage::scan);
+    EXPECT_EQ(differs(stage, initial_state),
+              stage == Stage::scan || stage == Stage::query_state || stage == Stage::query_gemm || stage == Stage::combine);
+  }
+}
+
+TEST(Plan, PlansShareTheStagesTheyHaveInCommon) {
+  std::set<std::string> attention;
+  std::set<std::string> all;
+  std::size_t stages = 0;
+  for (const PlanShape& shape : plan_shapes(headline).shapes) {
+    for (const StageProblem& stage : stages_of(headline, shape)) {
+      ++stages;
+      all.insert(stage.key());
+      if (stage.stage == Stage::attention) attention.insert(stage.key());
+    }
+  }
+  // Seven chunk sizes in two partial dtypes, and the quadratic one.
+  EXPECT_EQ(attention.size(), 7 * 2 + 1);
+  EXPECT_LT(all.size() * 2, stages) << all.size() << " distinct of " << stages;
+}
+
+TEST(PlanShapes, EveryPointIsEitherAShapeOrPrunedWithAReason) {
+  const std::uint64_t seed = fresh_seed();
+  SCOPED_TRACE(fmt::format("seed {}", seed));
+  std::mt19937_64 rng(seed);
+  const std::size_t points = 1 + 2 * 7 * 4 * 2 * 2;
+  for (int i = 0; i < 300; ++i) {
+    const Problem problem = random_problem(rng);
+    const PlanShapes shapes = plan_shapes(problem);
+    std::set<PlanShape> distinct(shapes.shapes.begin(), shapes.shapes.end());
+    for (const auto& [shape, reason] : shapes.pruned) {
+      EXPECT_FALSE(reason.empty());
+      distinct.insert(shape);
+    }
+    ASSERT_EQ(distinct.size(), points);
+    ASSERT_EQ(shapes.shapes.size() + shapes.pruned.size(), points);
+  }
+}
+
+TEST(PlanShapes, OnlyQuadraticHasNoStateToHandOver) {
+  Problem problem = headline;
+  EXPECT_TRUE(has_shape(problem, {.fusion = Fusion::quadratic}));
+  problem.final_state = true;
+  EXPECT_NE(pruned_reason(problem, {.fusion = Fusion::quadratic}).find("final"), std::string::npos);
+  problem.final_state = false;
+  problem.initial_state = true;
+  EXPECT_NE(pruned_reason(problem, {.fusion = Fusion::quadratic}).find("initial"), std::string::npos);
+  EXPECT_TRUE(has_shape(problem, fused));
+}
+
+TEST(PlanShapes, ChunksReachAsFarAsTheTokensAndNoFurther) {
+  const auto chunks = [](std::int64_t t) {
+    Problem problem = headline;
+    problem.t = t;
+    std::set<std::int64_t> found;
+    for (const PlanShape& shape : plan_shapes(problem).shapes) found.insert(shape.chunk);
+    return found;
+  };
+  EXPECT_EQ(chunks(1), (std::set<std::int64_t>{0, 64})) << "one token still needs a shape that takes and gives states";
+  EXPECT_EQ(chunks(65), (std::set<std::int64_t>{0, 64, 128}));
+  EXPECT_EQ(chunks(1024), (std::set<std::int64_t>{0, 64, 128, 256, 512, 1024}));
+  EXPECT_EQ(chunks(65536).size(), 8);
+  EXPECT_EQ(chunks(65536 * 64), (std::set<std::int64_t>{0, 128, 256, 512, 1024, 2048, 4096})) << "65536 chunks do not fit a grid";
+}
+
+TEST(PlanShapes, DegreesDtypesAndTilesAreThoseThatTheKernelsHave) {
+  const auto count = [](std::string_view text) { return plan_shapes(Problem::parse(text)).shapes.size(); };
+  EXPECT_EQ(count("b1 t65536 h8 d64 p2 bf16"), 1 + 2 * 7 * 4 * 2 * 2);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p2 fp16"), 1 + 2 * 7 * 4);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p1 bf16 none"), 1 + 2 * 7 * 2 * 2);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p3 bf16 none"), 1 + 2 * 7 * 4 * 2 * 2);
+  EXPECT_EQ(count("b1 t65536 h8 d128 p3 bf16 none"), 1);
+  EXPECT_EQ(count("b1 t65536 h8 d32 p4 bf16"), 1 + 2 * 7 * 4 * 2 * 2);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p4 bf16"), 1);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p3 bf16 sum"), 0);
+  EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d64 p2 fp16"), fused).find("fp16 lacks their range"), std::string::npos);
+  EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d64 p3 sum"), fused).find("even p"), std::string::npos);
+  EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d128 p3 none"), fused).find("supported up to d 64"), std::string::npos);
+}
+
+TEST(Plan, TextNamesShapeStagesAndConfigs) {
+  const Problem problem = Problem::parse("b1 t128 h1 d16 p2 ungated");
+  Plan plan{problem, {.fusion = Fusion::quadratic}, {}};
+  plan.stages.push_back({stages_of(problem, plan.shape)[0], Config{{"warps", 4}, {"stages", 2}}});
+  EXPECT_EQ(plan.text(), "quadratic : attention{stages=2 warps=4}");
+}
+
+TEST(Outcome, NamesAreReadBack) {
+  for (const Outcome outcome : {Outcome::ok, Outcome::pruned, Outcome::compile_failed, Outcome::launch_failed, Outcome::wrong_result,
+                                Outcome::timed_out, Outcome::unstable}) {
+    EXPECT_EQ(parse_outcome(to_string(outcome)), outcome);
+  }
+  EXPECT_THROW((void)parse_outcome("okay"), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace phitune
