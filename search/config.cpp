@@ -35,10 +35,6 @@ std::int64_t Config::at(std::string_view knob) const {
 bool Config::has(std::string_view knob) const { return find_entry(values_, knob) != nullptr; }
 
 void Config::set(std::string_view knob, std::int64_t value) {
-  // What text() writes must be readable by parse().
-  if (knob.empty() || knob.find_first_of(" \t\r\n=") != std::string_view::npos) {
-    throw std::invalid_argument(fmt::format("'{}' cannot name a knob: it is empty or has a space or '='", knob));
-  }
   const auto it = position(values_, knob);
   if (it != values_.end() && it->first == knob) {
     it->second = value;

@@ -20,6 +20,10 @@ using Indices = std::vector<std::uint16_t>;
 void check_knobs(const std::vector<Knob>& knobs) {
   std::set<std::string> names;
   for (const Knob& knob : knobs) {
+    // What Config::text() writes must be readable by Config::parse().
+    if (knob.name.empty() || knob.name.find_first_of(" \t\r\n=") != std::string::npos) {
+      throw std::invalid_argument(fmt::format("'{}' cannot name a knob: it is empty or has a space or '='", knob.name));
+    }
     if (!names.insert(knob.name).second) throw std::invalid_argument(fmt::format("knob '{}' is declared twice", knob.name));
     if (knob.values.empty()) throw std::invalid_argument(fmt::format("knob '{}' has no values", knob.name));
     if (knob.values.size() > std::numeric_limits<std::uint16_t>::max()) {

@@ -34,8 +34,9 @@ struct Constraint {
 /// the order in which their knobs are all set, walking the knobs as given; of those that can be tried together, the first given first.
 class Space {
  public:
-  /// Throws std::invalid_argument for a duplicate knob, a knob without values or with a repeated one, a constraint on a knob that does not
-  /// exist or that reads one it does not declare, and a product of more than 2^64 points.
+  /// Throws std::invalid_argument for a duplicate knob, a knob whose name is empty or has a space or '=', a knob without values or with a
+  /// repeated one, a constraint on a knob that does not exist or that reads one it does not declare, and a product of more than 2^64
+  /// points.
   Space(std::vector<Knob> knobs, std::vector<Constraint> constraints);
 
   [[nodiscard]] std::size_t size() const { return configs_.size(); }

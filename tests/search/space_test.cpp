@@ -215,6 +215,7 @@ TEST(Space, RefusesAMalformedDeclaration) {
   const auto anything = [](const Config&) { return true; };
   EXPECT_THROW(Space({{"a", {1}, ""}, {"a", {2}, ""}}, {}), std::invalid_argument);
   EXPECT_THROW(Space({{"a", {}, ""}}, {}), std::invalid_argument);
+  EXPECT_THROW(Space({{"two words", {1}, ""}}, {}), std::invalid_argument);
   EXPECT_THROW(Space({{"a", {1, 1}, ""}}, {}), std::invalid_argument);
   EXPECT_THROW(Space({{"a", {1, 2}, "", {"one label"}}}, {}), std::invalid_argument);
   EXPECT_THROW(Space({{"a", {1}, ""}}, {{"rule", {"b"}, anything}}), std::invalid_argument);

@@ -1,0 +1,68 @@
+// Whole plans out of the best trial of each stage. Stage times nearly add up, so their sum ranks plans; only the finalists are run end to
+// end.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "search/plan.hpp"
+#include "search/trial.hpp"
+
+namespace phitune {
+
+/// A config of a stage problem that gave the right result, and what decides between it and others.
+struct StageCandidate {
+  Config config;
+  double median_ms = 0;
+  double error = 0;            // relative_l2; 0 when it was not verified
+  std::int64_t registers = 0;  // per thread; 0 for library stages
+};
+
+/// The trials of a search, as far as composing needs them. Not thread-safe.
+class StageResults {
+ public:
+  /// A later trial of the same config replaces the earlier one, whatever its outcome.
+  void add(const Trial& trial);
+
+  /// The fastest candidate. Those within `tie_share` of its time are ties: of them the one with the lower error, then with fewer registers,
+  /// then with the lexicographically smaller config text. Null when no trial was ok. Does not depend on the order of the trials.
+  [[nodiscard]] const StageCandidate* best(const StageProblem& stage, double tie_share = 0) const;
+
+  /// Why there is no best: "3 trials of scan: 2 compile_failed, 1 wrong_result (first: ...)", "scan was not tried".
+  [[nodiscard]] std::string why_none(const StageProblem& stage) const;
+
+ private:
+  struct Failure {
+    Outcome outcome;
+    std::string reason;
+  };
+  struct Tried {
+    std::map<std::string, StageCandidate> ok;  // by config text
+    std::map<std::string, Failure> failed;     // likewise
+  };
+  std::map<StageProblem, Tried> tried_;
+};
+
+struct Composition {
+  Plan plan;
+  std::vector<double> stage_ms;  // same order as plan.stages
+  double sum_ms = 0;
+};
+
+struct Composed {
+  std::vector<Composition> ranked;             // least sum first; ties by fewer stages, then by the shape's text
+  std::vector<PlanShapes::Pruned> impossible;  // and which stage is missing, and why
+};
+
+/// Composes every given shape of the problem; each appears once, in `ranked` or in `impossible`.
+[[nodiscard]] Composed compose(const Problem& problem, std::span<const PlanShape> shapes, const StageResults& results,
+                               double tie_share = 0);
+
+/// The best `count` of `ranked`, and beyond them the best of every fusion strategy that they leave out; least sum first.
+[[nodiscard]] std::vector<Composition> finalists(std::span<const Composition> ranked, std::size_t count);
+
+}  // namespace phitune
