@@ -18,32 +18,32 @@ namespace phitune {
 
 struct SweepOptions {
   SearchPolicy search;
-  MeasurePolicy stage_policy;                          // of stage trials
+  MeasurePolicy stage_policy;                                                                                     // of stage trials
   MeasurePolicy final_policy = {.warmup = 3, .min_samples = 15, .max_samples = 60, .target_relative_ci = 0.005};  // of whole plans
-  bool resume = false;                                 // go on with the last unfinished sweep of this suite, strategy and seed
+  bool resume = false;  // go on with the last unfinished sweep of this suite, strategy and seed
 };
 
 struct ProblemSummary {
   std::string name;
   Problem problem;
   std::optional<PlanTrial> winner;
-  std::string reason;                                  // why there is no winner
+  std::string reason;  // why there is no winner
   std::size_t trials = 0;
-  double floor_ms = 0;                                 // 0: the device's rates were not measured
+  double floor_ms = 0;  // 0: the device's rates were not measured
 };
 
 struct SweepSummary {
   SweepInfo sweep;
   std::vector<ProblemSummary> problems;
-  std::map<Outcome, std::int64_t> outcomes;            // of stage trials
+  std::map<Outcome, std::int64_t> outcomes;  // of stage trials
   std::size_t trials = 0, resumed = 0, plan_trials = 0;
   Compiler::Counters compiler;
   double seconds = 0;
   bool interrupted = false;
 };
 
-/// Tunes every problem of the suite and stores every trial and the winners. `stop` is looked at between trials: once it is true the sweep ends
-/// as interrupted, with everything so far in the store. Throws DeviceLost or Error when it cannot go on; the store then says `failed`.
+/// Tunes every problem of the suite and stores every trial and the winners. `stop` is looked at between trials: once it is true the sweep
+/// ends as interrupted, with everything so far in the store. Throws DeviceLost or Error when it cannot go on; the store then says `failed`.
 SweepSummary sweep(const Suite& suite, Device& device, Compiler& compiler, Store& store, const SweepOptions& options, Progress& progress,
                    const std::atomic<bool>& stop);
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/store/store.hpp"
 #include "harness/suite.hpp"
 #include "search/trial.hpp"
 
@@ -43,6 +44,9 @@ struct ProblemOptions {
 
 /// Where compiled kernels are kept: $PHITUNE_CACHE, else $XDG_CACHE_HOME/phitune, else ~/.cache/phitune, else none.
 [[nodiscard]] std::filesystem::path default_cache_directory();
+
+/// A database that this command only looks at.
+[[nodiscard]] Store open_read_only(const std::string& database);
 
 struct CompilerFlags {
   std::string cache = default_cache_directory().string();

@@ -67,7 +67,8 @@ int compile_all(const CompileOptions& options) {
     ++done;
     if (compiled.outcome != Outcome::ok) {
       if (!stop_requested()) failures.push_back({{"stage", job.stage.key()}, {"config", job.config.text()}, {"reason", compiled.reason}});
-    } else if (static_gate(compiled.binary->resources, stage_template(job.stage.stage, job.stage.path).launch(job.stage, job.config), device)) {
+    } else if (static_gate(compiled.binary->resources, stage_template(job.stage.stage, job.stage.path).launch(job.stage, job.config),
+                           device)) {
       ++gated;
     }
     progress.advance(std::string(to_string(job.stage.stage)));
@@ -75,16 +76,24 @@ int compile_all(const CompileOptions& options) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   const auto counters = compiler.counters();
   const double rate = seconds > 0 ? static_cast<double>(counters.compiled) / seconds : 0;
-  progress.end(fmt::format("{} kernels: {} compiled ({:.1f}/s), {} from the cache, {} failed, {} would not run well (static gate)", jobs.size(),
-                           counters.compiled, rate, counters.cache_hits, counters.failed, gated));
+  progress.end(fmt::format("{} kernels: {} compiled ({:.1f}/s), {} from the cache, {} failed, {} would not run well (static gate)",
+                           jobs.size(), counters.compiled, rate, counters.cache_hits, counters.failed, gated));
   if (options.json) {
-    const nlohmann::json out = {{"architecture", options.architecture}, {"nvrtc", Compiler::nvrtc_version()}, {"kernels", jobs.size()},
-                                {"compiled", counters.compiled}, {"cache_hits", counters.cache_hits}, {"failed", counters.failed},
-                                {"static_gate", gated}, {"seconds", seconds}, {"cache", options.compiler.cache}, {"failures", failures}};
+    const nlohmann::json out = {{"architecture", options.architecture},
+                                {"nvrtc", Compiler::nvrtc_version()},
+                                {"kernels", jobs.size()},
+                                {"compiled", counters.compiled},
+                                {"cache_hits", counters.cache_hits},
+                                {"failed", counters.failed},
+                                {"static_gate", gated},
+                                {"seconds", seconds},
+                                {"cache", options.compiler.cache},
+                                {"failures", failures}};
     fmt::print("{}\n", out.dump(2));
   } else {
     for (const auto& failure : failures)
-      fmt::print("failed: {} [{}]\n  {}\n", failure["stage"].get<std::string>(), failure["config"].get<std::string>(), failure["reason"].get<std::string>());
+      fmt::print("failed: {} [{}]\n  {}\n", failure["stage"].get<std::string>(), failure["config"].get<std::string>(),
+                 failure["reason"].get<std::string>());
     if (!options.compiler.cache.empty()) fmt::print("cache: {}\n", options.compiler.cache);
   }
   if (stop_requested()) return static_cast<int>(ExitCode::interrupted);
@@ -103,7 +112,8 @@ void add_compile(CLI::App& app, Action& action) {
   command->add_option("--seed", options->search.seed, "of the sweep this compiles for")->capture_default_str();
   command->add_flag("--all", options->all, "every config of every space, not only what a sweep begins with");
   command->add_flag("--json", options->json, "print the result as JSON");
-  command->footer("Example, on a CPU node before a GPU job: phitune compile --arch sm_90a --suite data/suites/paper.toml --cache /shared/phitune");
+  command->footer(
+      "Example, on a CPU node before a GPU job: phitune compile --arch sm_90a --suite data/suites/paper.toml --cache /shared/phitune");
   command->callback([options, &action] { action = [options] { return compile_all(*options); }; });
 }
 

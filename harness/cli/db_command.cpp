@@ -22,38 +22,59 @@ struct DbFlags {
 double megabytes(std::int64_t bytes) { return 1e-6 * static_cast<double>(bytes); }
 
 int info(const DbFlags& flags) {
-  Store store(flags.database, {.mode = OpenMode::read_only});
+  Store store = open_read_only(flags.database);
   const StoreInfo info = store.info();
   nlohmann::json outcomes = nlohmann::json::object();
   for (const auto& [outcome, count] : info.outcomes) outcomes[std::string(to_string(outcome))] = count;
   if (flags.json) {
     nlohmann::json sweeps = nlohmann::json::array();
     for (const SweepInfo& sweep : store.sweeps()) {
-      sweeps.push_back({{"id", sweep.id}, {"uid", sweep.uid}, {"device", sweep.device.name}, {"replayed", sweep.device.replayed}, {"suite", sweep.suite},
-                        {"strategy", sweep.strategy}, {"seed", sweep.seed}, {"status", to_string(sweep.status)}, {"started_at", sweep.started_at},
-                        {"ended_at", sweep.ended_at}, {"driver", sweep.device.driver}, {"nvrtc", sweep.nvrtc_version}});
+      sweeps.push_back({{"id", sweep.id},
+                        {"uid", sweep.uid},
+                        {"device", sweep.device.name},
+                        {"replayed", sweep.device.replayed},
+                        {"suite", sweep.suite},
+                        {"strategy", sweep.strategy},
+                        {"seed", sweep.seed},
+                        {"status", to_string(sweep.status)},
+                        {"started_at", sweep.started_at},
+                        {"ended_at", sweep.ended_at},
+                        {"driver", sweep.device.driver},
+                        {"nvrtc", sweep.nvrtc_version}});
     }
-    const nlohmann::json out = {{"path", info.path.string()}, {"schema_version", info.schema_version}, {"file_bytes", info.file_bytes},
-                                {"sqlite", info.sqlite_version}, {"devices", info.devices}, {"problems", info.problems},
-                                {"stage_problems", info.stage_problems}, {"trials", info.trials}, {"outcomes", outcomes}, {"plans", info.plans},
-                                {"plan_trials", info.plan_trials}, {"winners", info.winners}, {"binaries", info.binaries},
-                                {"binary_bytes", info.binary_bytes}, {"sweeps", sweeps}};
+    const nlohmann::json out = {{"path", info.path.string()},
+                                {"schema_version", info.schema_version},
+                                {"file_bytes", info.file_bytes},
+                                {"sqlite", info.sqlite_version},
+                                {"devices", info.devices},
+                                {"problems", info.problems},
+                                {"stage_problems", info.stage_problems},
+                                {"trials", info.trials},
+                                {"outcomes", outcomes},
+                                {"plans", info.plans},
+                                {"plan_trials", info.plan_trials},
+                                {"winners", info.winners},
+                                {"binaries", info.binaries},
+                                {"binary_bytes", info.binary_bytes},
+                                {"sweeps", sweeps}};
     fmt::print("{}\n", out.dump(2));
     return 0;
   }
-  fmt::print("{}: schema {}, {:.1f} MB (SQLite {})\n", info.path.string(), info.schema_version, megabytes(info.file_bytes + info.log_bytes), info.sqlite_version);
+  fmt::print("{}: schema {}, {:.1f} MB (SQLite {})\n", info.path.string(), info.schema_version, megabytes(info.file_bytes + info.log_bytes),
+             info.sqlite_version);
   fmt::print("{} devices, {} problems, {} stage problems, {} winners\n", info.devices, info.problems, info.stage_problems, info.winners);
-  fmt::print("{} stage trials {}, {} trials of {} whole plans, {} kernels ({:.1f} MB)\n", info.trials, outcomes.dump(), info.plan_trials, info.plans,
-             info.binaries, megabytes(info.binary_bytes));
+  fmt::print("{} stage trials {}, {} trials of {} whole plans, {} kernels ({:.1f} MB)\n", info.trials, outcomes.dump(), info.plan_trials,
+             info.plans, info.binaries, megabytes(info.binary_bytes));
   for (const SweepInfo& sweep : store.sweeps()) {
-    fmt::print("sweep {:>3}  {}{}  {}  {} seed {}  {}{}  {} .. {}\n", sweep.id, sweep.device.name, sweep.device.replayed ? " (replayed)" : "", sweep.suite,
-               sweep.strategy, sweep.seed, to_string(sweep.status), sweep.reason.empty() ? "" : " (" + sweep.reason + ")", sweep.started_at, sweep.ended_at);
+    fmt::print("sweep {:>3}  {}{}  {}  {} seed {}  {}{}  {} .. {}\n", sweep.id, sweep.device.name,
+               sweep.device.replayed ? " (replayed)" : "", sweep.suite, sweep.strategy, sweep.seed, to_string(sweep.status),
+               sweep.reason.empty() ? "" : " (" + sweep.reason + ")", sweep.started_at, sweep.ended_at);
   }
   return 0;
 }
 
 int check(const DbFlags& flags) {
-  Store store(flags.database, {.mode = OpenMode::read_only});
+  Store store = open_read_only(flags.database);
   const std::vector<std::string> faults = store.check();
   if (flags.json) {
     fmt::print("{}\n", nlohmann::json({{"path", flags.database}, {"ok", faults.empty()}, {"faults", faults}}).dump(2));
@@ -68,29 +89,37 @@ int merge(const DbFlags& flags) {
   Store store(flags.database);
   const MergeReport report = store.merge(flags.from);
   if (flags.json) {
-    fmt::print("{}\n", nlohmann::json({{"sweeps", report.sweeps}, {"trials", report.trials}, {"plan_trials", report.plan_trials}, {"binaries", report.binaries},
-                                       {"winners", report.winners}, {"trials_present", report.trials_present},
-                                       {"plan_trials_present", report.plan_trials_present}, {"conflicts", report.conflicts}}).dump(2));
+    fmt::print("{}\n", nlohmann::json({{"sweeps", report.sweeps},
+                                       {"trials", report.trials},
+                                       {"plan_trials", report.plan_trials},
+                                       {"binaries", report.binaries},
+                                       {"winners", report.winners},
+                                       {"trials_present", report.trials_present},
+                                       {"plan_trials_present", report.plan_trials_present},
+                                       {"conflicts", report.conflicts}})
+                           .dump(2));
     return 0;
   }
-  fmt::print("{} <- {}: {} sweeps, {} trials and {} plan trials added ({} and {} were there), {} kernels, {} winners set, {} conflicts\n", flags.database,
-             flags.from, report.sweeps, report.trials, report.plan_trials, report.trials_present, report.plan_trials_present, report.binaries, report.winners,
-             report.conflicts);
+  fmt::print("{} <- {}: {} sweeps, {} trials and {} plan trials added ({} and {} were there), {} kernels, {} winners set, {} conflicts\n",
+             flags.database, flags.from, report.sweeps, report.trials, report.plan_trials, report.trials_present,
+             report.plan_trials_present, report.binaries, report.winners, report.conflicts);
   return 0;
 }
 
 int record(const DbFlags& flags) {
-  Store store(flags.database, {.mode = OpenMode::read_only});
+  Store store = open_read_only(flags.database);
   std::int64_t id = flags.sweep;
   if (id == 0) {
     for (const SweepInfo& sweep : store.sweeps())
       if (sweep.status == SweepStatus::finished) id = sweep.id;
-    if (id == 0) throw Error(ExitCode::bad_input, flags.database + " holds no finished sweep to record; name one with --sweep (phitune db info lists them)");
+    if (id == 0)
+      throw Error(ExitCode::bad_input,
+                  flags.database + " holds no finished sweep to record; name one with --sweep (phitune db info lists them)");
   }
   const Recording recording = recording_of(store, id);
   write_recording(flags.output, recording);
-  fmt::print("{}: sweep {} of {}, {} trials, {} plan trials. Replay it with --device replay:{}\n", flags.output, id, recording.sweep.device.name,
-             recording.trials.size(), recording.plan_trials.size(), flags.output);
+  fmt::print("{}: sweep {} of {}, {} trials, {} plan trials. Replay it with --device replay:{}\n", flags.output, id,
+             recording.sweep.device.name, recording.trials.size(), recording.plan_trials.size(), flags.output);
   return 0;
 }
 
@@ -109,7 +138,9 @@ void add_db(CLI::App& app, Action& action) {
   };
   add("info", "What it holds: sweeps, trials by outcome, winners", info);
   add("check", "Whether anything in it is damaged; exit code 1 if so", check);
-  add("merge", "Add what another database has and this one has not", merge)->add_option("from", flags->from, "the other database")->required();
+  add("merge", "Add what another database has and this one has not", merge)
+      ->add_option("from", flags->from, "the other database")
+      ->required();
   auto* recording = add("record", "Write a sweep as a compressed recording that replay:FILE reads", record);
   recording->add_option("output", flags->output, "file to write, e.g. sweep.jsonl.gz")->required();
   recording->add_option("--sweep", flags->sweep, "id of the sweep (phitune db info); default: the last finished one");

@@ -19,17 +19,20 @@ void on_signal(int signal) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("phitune tunes power-attention kernels for your GPU: it compiles every candidate with NVRTC, checks it against a float64 "
-               "reference, times it, and keeps the winners in a database that its dispatcher reads.");
+  CLI::App app(
+      "phitune tunes power-attention kernels for your GPU: it compiles every candidate with NVRTC, checks it against a float64 "
+      "reference, times it, and keeps the winners in a database that its dispatcher reads.");
   app.set_version_flag("--version", "phitune " PHITUNE_VERSION);
   app.require_subcommand(1);
-  app.footer("A first run:\n"
-             "  phitune sweep --suite data/suites/paper.toml --db phitune.db     tune (a GPU, or --device replay:FILE without one)\n"
-             "  phitune report --db phitune.db --html report.html                look at it\n"
-             "  phitune dispatch --db phitune.db --problem \"b1 t65536 h8 d64 p2 bf16 gated\" --run\n"
-             "Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad input, 4 no usable device, 5 files or disk, 130 stopped by Ctrl-C.");
+  app.footer(
+      "A first run:\n"
+      "  phitune sweep --suite data/suites/paper.toml --db phitune.db     tune (a GPU, or --device replay:FILE without one)\n"
+      "  phitune report --db phitune.db --html report.html                look at it\n"
+      "  phitune dispatch --db phitune.db --problem \"b1 t65536 h8 d64 p2 bf16 gated\" --run\n"
+      "Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad input, 4 no usable device, 5 files or disk, 130 stopped by Ctrl-C.");
   Action action;
-  for (auto* add : {add_sweep, add_report, add_export, add_dispatch, add_space, add_compile, add_verify, add_bench, add_devices, add_db}) add(app, action);
+  for (auto* add : {add_sweep, add_report, add_export, add_dispatch, add_space, add_compile, add_verify, add_bench, add_devices, add_db})
+    add(app, action);
   CLI11_PARSE(app, argc, argv);
   return action();
 }

@@ -13,18 +13,22 @@ namespace phitune::cli {
 void ProblemOptions::add_to(CLI::App& command) {
   command.add_option("--suite", suite, "TOML file of problems, e.g. data/suites/paper.toml");
   command.add_option("--problem", problems,
-                     "a problem in shorthand, e.g. \"b1 t65536 h8 d64 p2 bf16 gated\"; a field may be a list (t4096|8192), and the option may be repeated");
+                     "a problem in shorthand, e.g. \"b1 t65536 h8 d64 p2 bf16 gated\"; a field may be a list (t4096|8192), and the option "
+                     "may be repeated");
 }
 
 Suite ProblemOptions::load() const {
   Suite loaded;
   if (!suite.empty()) loaded = load_suite(suite);
-  for (const std::string& text : problems) {
-    for (SuiteProblem& problem : expand_shorthand(text)) loaded.problems.push_back(std::move(problem));
+  if (!problems.empty()) {
+    Suite named = suite_of(problems);
+    if (loaded.problems.empty()) loaded.name = named.name;
+    for (SuiteProblem& problem : named.problems) loaded.problems.push_back(std::move(problem));
   }
   if (loaded.problems.empty())
-    throw Error(ExitCode::usage, "no problem given. Name a suite (--suite data/suites/paper.toml) or a problem (--problem \"b1 t65536 h8 d64 p2 bf16 gated\").");
-  if (loaded.name.empty()) loaded.name = "command line";
+    throw Error(
+        ExitCode::usage,
+        "no problem given. Name a suite (--suite data/suites/paper.toml) or a problem (--problem \"b1 t65536 h8 d64 p2 bf16 gated\").");
   return loaded;
 }
 
@@ -33,6 +37,12 @@ std::filesystem::path default_cache_directory() {
   if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg) return std::filesystem::path(xdg) / "phitune";
   if (const char* home = std::getenv("HOME"); home && *home) return std::filesystem::path(home) / ".cache" / "phitune";
   return {};
+}
+
+Store open_read_only(const std::string& database) {
+  StoreOptions options;
+  options.mode = OpenMode::read_only;
+  return Store(database, options);
 }
 
 void CompilerFlags::add_to(CLI::App& command) {
@@ -48,10 +58,12 @@ DeviceInfo nominal_device(const std::string& architecture) {
   // Opt-in and total shared memory from the CUDA programming guide's table of compute capabilities; multiprocessors of a typical part.
   constexpr std::int64_t kib = 1024;
   static const std::map<std::string, Limits> known = {
-      {"sm_80", {80, 108, 163 * kib, 164 * kib}},   {"sm_86", {86, 84, 99 * kib, 100 * kib}},     {"sm_87", {87, 16, 163 * kib, 164 * kib}},
-      {"sm_89", {89, 128, 99 * kib, 100 * kib}},    {"sm_90", {90, 132, 227 * kib, 228 * kib}},   {"sm_90a", {90, 132, 227 * kib, 228 * kib}},
-      {"sm_100", {100, 148, 227 * kib, 228 * kib}}, {"sm_100a", {100, 148, 227 * kib, 228 * kib}}, {"sm_103a", {103, 148, 227 * kib, 228 * kib}},
-      {"sm_120", {120, 170, 99 * kib, 100 * kib}},  {"sm_120a", {120, 170, 99 * kib, 100 * kib}},
+      {"sm_80", {80, 108, 163 * kib, 164 * kib}},    {"sm_86", {86, 84, 99 * kib, 100 * kib}},
+      {"sm_87", {87, 16, 163 * kib, 164 * kib}},     {"sm_89", {89, 128, 99 * kib, 100 * kib}},
+      {"sm_90", {90, 132, 227 * kib, 228 * kib}},    {"sm_90a", {90, 132, 227 * kib, 228 * kib}},
+      {"sm_100", {100, 148, 227 * kib, 228 * kib}},  {"sm_100a", {100, 148, 227 * kib, 228 * kib}},
+      {"sm_103a", {103, 148, 227 * kib, 228 * kib}}, {"sm_120", {120, 170, 99 * kib, 100 * kib}},
+      {"sm_120a", {120, 170, 99 * kib, 100 * kib}},
   };
   const auto place = known.find(architecture);
   if (place == known.end()) {

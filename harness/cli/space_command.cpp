@@ -21,15 +21,20 @@ nlohmann::json describe(const StageGroup& group) {
   nlohmann::json knobs = nlohmann::json::object(), removals = nlohmann::json::array();
   for (const Knob& knob : group.space->knobs()) knobs[knob.name] = {{"values", knob.values}, {"meaning", knob.meaning}};
   for (const auto& removal : group.space->removals()) removals.push_back({{"reason", removal.reason}, {"configs", removal.configs}});
-  return {{"stage", group.pivot.key()}, {"chunk_sizes", 1 + group.others.size()}, {"product", group.space->product_size()},
-          {"configs", group.space->size()}, {"knobs", knobs}, {"removed", removals}};
+  return {{"stage", group.pivot.key()},
+          {"chunk_sizes", 1 + group.others.size()},
+          {"product", group.space->product_size()},
+          {"configs", group.space->size()},
+          {"knobs", knobs},
+          {"removed", removals}};
 }
 
 void print(const StageGroup& group) {
-  fmt::print("  {:<14} {:<58} {:>6} of {:>6} configs, {} chunk size{}\n", to_string(group.pivot.stage), group.pivot.shape.text(), group.space->size(),
-             group.space->product_size(), 1 + group.others.size(), group.others.empty() ? "" : "s");
+  fmt::print("  {:<14} {:<58} {:>6} of {:>6} configs, {} chunk size{}\n", to_string(group.pivot.stage), group.pivot.shape.text(),
+             group.space->size(), group.space->product_size(), 1 + group.others.size(), group.others.empty() ? "" : "s");
   std::string knobs;
-  for (const Knob& knob : group.space->knobs()) knobs += fmt::format("{}{}: {}", knobs.empty() ? "" : ", ", knob.name, fmt::join(knob.values, "|"));
+  for (const Knob& knob : group.space->knobs())
+    knobs += fmt::format("{}{}: {}", knobs.empty() ? "" : ", ", knob.name, fmt::join(knob.values, "|"));
   if (!knobs.empty()) fmt::print("      knobs    {}\n", knobs);
   for (const auto& removal : group.space->removals())
     if (removal.configs) fmt::print("      removed  {:>6}  {}\n", removal.configs, removal.reason);
@@ -47,7 +52,12 @@ int show(const SpaceOptions& options) {
       for (const StageGroup& group : search.groups) groups.push_back(describe(group));
       for (const PlanShape& shape : search.shapes) shapes.push_back(shape.text());
       for (const auto& shape : search.skipped) skipped.push_back({{"shape", shape.shape.text()}, {"reason", shape.reason}});
-      out.push_back({{"name", named.name}, {"problem", named.problem.key()}, {"configs", configs}, {"plan_shapes", shapes}, {"skipped", skipped}, {"stages", groups}});
+      out.push_back({{"name", named.name},
+                     {"problem", named.problem.key()},
+                     {"configs", configs},
+                     {"plan_shapes", shapes},
+                     {"skipped", skipped},
+                     {"stages", groups}});
       continue;
     }
     fmt::print("{}: {}\n  {} plan shapes to tune, {} left out; {} stage configs\n", named.name, named.problem.key(), search.shapes.size(),
@@ -70,7 +80,8 @@ void add_space(CLI::App& app, Action& action) {
   auto options = std::make_shared<SpaceOptions>();
   options->problems.add_to(*command);
   command->add_option("--arch", options->architecture, "architecture whose limits apply")->capture_default_str();
-  command->add_option("--bound", options->search.plan_bound, "leave out plans estimated beyond this multiple of the best estimate")->capture_default_str();
+  command->add_option("--bound", options->search.plan_bound, "leave out plans estimated beyond this multiple of the best estimate")
+      ->capture_default_str();
   command->add_flag("--plans", options->plans, "list every plan shape, and why the others were left out");
   command->add_flag("--json", options->json, "print as JSON");
   command->footer("Example: phitune space --problem \"b1 t65536 h8 d64 p2 bf16 gated\" --plans");

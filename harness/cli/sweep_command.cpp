@@ -37,10 +37,19 @@ nlohmann::json to_json(const SweepSummary& summary) {
     problems.push_back(row);
   }
   const DeviceInfo& device = summary.sweep.device;
-  return {{"device", device.name}, {"replayed", device.replayed}, {"sweep", summary.sweep.uid}, {"seconds", summary.seconds},
-          {"trials", summary.trials}, {"resumed", summary.resumed}, {"plan_trials", summary.plan_trials}, {"outcomes", outcomes},
-          {"compiled", summary.compiler.compiled}, {"cache_hits", summary.compiler.cache_hits}, {"compile_failed", summary.compiler.failed},
-          {"interrupted", summary.interrupted}, {"problems", problems}};
+  return {{"device", device.name},
+          {"replayed", device.replayed},
+          {"sweep", summary.sweep.uid},
+          {"seconds", summary.seconds},
+          {"trials", summary.trials},
+          {"resumed", summary.resumed},
+          {"plan_trials", summary.plan_trials},
+          {"outcomes", outcomes},
+          {"compiled", summary.compiler.compiled},
+          {"cache_hits", summary.compiler.cache_hits},
+          {"compile_failed", summary.compiler.failed},
+          {"interrupted", summary.interrupted},
+          {"problems", problems}};
 }
 
 void print(const SweepSummary& summary) {
@@ -58,7 +67,8 @@ void print(const SweepSummary& summary) {
                problem.winner->plan.shape.text());
   }
   std::string outcomes;
-  for (const auto& [outcome, count] : summary.outcomes) outcomes += fmt::format("{}{} {}", outcomes.empty() ? "" : ", ", count, to_string(outcome));
+  for (const auto& [outcome, count] : summary.outcomes)
+    outcomes += fmt::format("{}{} {}", outcomes.empty() ? "" : ", ", count, to_string(outcome));
   fmt::print("{} stage trials ({}), {} whole plans, {} resumed; {} kernels compiled, {} from the cache; {}\n", summary.trials, outcomes,
              summary.plan_trials, summary.resumed, summary.compiler.compiled, summary.compiler.cache_hits, human_seconds(summary.seconds));
 }
@@ -80,7 +90,8 @@ int run(SweepFlags flags) {
     fmt::print(stderr, "stopped; every trial so far is in {}. Go on with the same command and --resume.\n", flags.database);
     return static_cast<int>(ExitCode::interrupted);
   }
-  const bool all = std::all_of(summary.problems.begin(), summary.problems.end(), [](const ProblemSummary& problem) { return problem.winner.has_value(); });
+  const bool all = std::all_of(summary.problems.begin(), summary.problems.end(),
+                               [](const ProblemSummary& problem) { return problem.winner.has_value(); });
   return static_cast<int>(all ? ExitCode::ok : ExitCode::failed);
 }
 
@@ -94,19 +105,23 @@ void add_sweep(CLI::App& app, Action& action) {
   SearchPolicy& search = flags->options.search;
   command->add_option("--device", flags->device, "cuda:N, or replay:FILE to answer from a recorded sweep")->capture_default_str();
   command->add_option("--db", flags->database, "database to add to; made when it does not exist")->capture_default_str();
-  command->add_option("--strategy", search.strategy, "how configs are chosen")->check(CLI::IsMember(strategy_names()))->capture_default_str();
+  command->add_option("--strategy", search.strategy, "how configs are chosen")
+      ->check(CLI::IsMember(strategy_names()))
+      ->capture_default_str();
   command->add_option("--trials", search.trials, "configs per stage at its pivot chunk size")->capture_default_str();
   command->add_option("--carried", search.carried, "best configs that are tried at each other chunk size")->capture_default_str();
   command->add_option("--finalists", search.finalists, "whole plans run end to end per problem")->capture_default_str();
-  command->add_option("--bound", search.plan_bound, "leave out plans estimated beyond this multiple of the best estimate")->capture_default_str();
+  command->add_option("--bound", search.plan_bound, "leave out plans estimated beyond this multiple of the best estimate")
+      ->capture_default_str();
   command->add_option("--seed", search.seed, "of the strategy and of the random inputs")->capture_default_str();
   command->add_flag("--hot", flags->hot, "time with a warm L2 cache instead of a cold one");
   command->add_flag("--resume", flags->options.resume, "go on with the last unfinished sweep of this suite, strategy and seed");
   command->add_flag("--json", flags->json, "print the summary as JSON");
   command->add_flag("--quiet", flags->quiet, "no progress");
-  command->footer("Every candidate is checked against a float64 reference before it is timed; what fails is stored with its reason.\n"
-                  "Ctrl-C stops after the trial in flight and keeps all others; --resume goes on.\n"
-                  "Example: phitune sweep --suite data/suites/paper.toml --db phitune.db");
+  command->footer(
+      "Every candidate is checked against a float64 reference before it is timed; what fails is stored with its reason.\n"
+      "Ctrl-C stops after the trial in flight and keeps all others; --resume goes on.\n"
+      "Example: phitune sweep --suite data/suites/paper.toml --db phitune.db");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

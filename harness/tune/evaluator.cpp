@@ -13,7 +13,9 @@ std::string name_of(const StageProblem& stage, const Config& config, const std::
   return fmt::format("{} [{}] {}", stage.key(), config.text(), source_hash);
 }
 
-std::string source_of(const StageProblem& stage, const Config& config) { return stage_template(stage.stage, stage.path).source(stage, config); }
+std::string source_of(const StageProblem& stage, const Config& config) {
+  return stage_template(stage.stage, stage.path).source(stage, config);
+}
 
 }  // namespace
 

@@ -11,7 +11,8 @@
 namespace phitune {
 namespace {
 
-// Typical shares of the measured rates that mma.sync kernels reach; rates of an H100-class device where none was measured. They rank plans only.
+// Typical shares of the measured rates that mma.sync kernels reach; rates of an H100-class device where none was measured. They rank plans
+// only.
 constexpr double matrix_share = 0.4;
 constexpr double copy_share = 0.75;
 constexpr double fallback_tflops = 600;
@@ -29,7 +30,8 @@ std::optional<std::string> too_large(const Problem& problem, const PlanShape& sh
   const std::int64_t need = workspace_of(problem, shape).total() + 2 * elements;
   const auto have = static_cast<std::int64_t>(memory_share * static_cast<double>(device.memory_bytes));
   if (device.memory_bytes == 0 || need <= have) return std::nullopt;
-  return fmt::format("needs {:.1f} GB of device memory, {:.1f} GB may be used", 1e-9 * static_cast<double>(need), 1e-9 * static_cast<double>(have));
+  return fmt::format("needs {:.1f} GB of device memory, {:.1f} GB may be used", 1e-9 * static_cast<double>(need),
+                     1e-9 * static_cast<double>(have));
 }
 
 struct Ranked {
@@ -116,7 +118,8 @@ ProblemSearch plan_search(const Problem& problem, const DeviceInfo& device, cons
     const bool within = ms <= policy.plan_bound * best;
     const bool first_of_fusion = fusions.insert(shape.fusion).second;
     if (!within && !first_of_fusion) {
-      search.skipped.push_back({shape, fmt::format("estimated {:.3f} ms, beyond {} times the best estimate of {:.3f} ms", ms, policy.plan_bound, best)});
+      search.skipped.push_back(
+          {shape, fmt::format("estimated {:.3f} ms, beyond {} times the best estimate of {:.3f} ms", ms, policy.plan_bound, best)});
       continue;
     }
     search.shapes.push_back(shape);

@@ -18,11 +18,11 @@ namespace phitune {
 /// How widely a sweep looks. Every limit's effect is stored with the sweep, so a table says how hard it was looked for.
 struct SearchPolicy {
   std::string strategy = "random";
-  std::size_t trials = 16;          // asked of the strategy for each group of stage problems, at the group's pivot chunk
-  std::size_t carried = 3;          // best configs of the pivot that are tried at each other chunk size
-  std::size_t lesser_trials = 3;    // for groups that only plans beyond the bound use: enough to compare strategies by
-  double plan_bound = 1.8;          // plans estimated beyond this multiple of the best estimate are not tuned ...
-  std::size_t finalists = 6;        // ... except the best of each fusion strategy
+  std::size_t trials = 16;        // asked of the strategy for each group of stage problems, at the group's pivot chunk
+  std::size_t carried = 3;        // best configs of the pivot that are tried at each other chunk size
+  std::size_t lesser_trials = 3;  // for groups that only plans beyond the bound use: enough to compare strategies by
+  double plan_bound = 1.8;        // plans estimated beyond this multiple of the best estimate are not tuned ...
+  std::size_t finalists = 6;      // ... except the best of each fusion strategy
   std::uint64_t seed = 1;
 };
 
@@ -34,9 +34,9 @@ struct SearchPolicy {
 struct StageGroup {
   StageProblem pivot;
   std::vector<StageProblem> others;
-  std::unique_ptr<Space> space;             // of the pivot
-  std::unique_ptr<Strategy> strategy;       // refers to *space
-  std::vector<std::size_t> first;           // what the strategy asked first, so that compiling can run ahead
+  std::unique_ptr<Space> space;        // of the pivot
+  std::unique_ptr<Strategy> strategy;  // refers to *space
+  std::vector<std::size_t> first;      // what the strategy asked first, so that compiling can run ahead
   std::size_t trials = 0;
 };
 
@@ -48,9 +48,9 @@ struct SkippedShape {
 /// Everything a sweep will look at for one problem, decided before anything is run.
 struct ProblemSearch {
   Problem problem;
-  std::vector<PlanShape> shapes;            // to be composed, best estimate first
-  std::vector<SkippedShape> skipped;        // and why
-  std::vector<StageGroup> groups;           // of tuned stages; library stages have no knobs and no group
+  std::vector<PlanShape> shapes;      // to be composed, best estimate first
+  std::vector<SkippedShape> skipped;  // and why
+  std::vector<StageGroup> groups;     // of tuned stages; library stages have no knobs and no group
   std::vector<StageProblem> library_stages;
 };
 

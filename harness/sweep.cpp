@@ -1,0 +1,193 @@
+#include "harness/sweep.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "harness/error.hpp"
+#include "harness/tune/evaluator.hpp"
+#include "harness/tune/finals.hpp"
+#include "kernel_templates/stage_template.hpp"
+#include "search/compose.hpp"
+
+namespace phitune {
+namespace {
+
+SweepInfo describe(const Suite& suite, const DeviceInfo& device, const SweepOptions& options) {
+  SweepInfo info;
+  info.device = device;
+  info.suite = suite.name;
+  info.suite_hash = suite_hash(suite);
+  info.strategy = options.search.strategy;
+  info.seed = options.search.seed;
+  info.phitune_version = PHITUNE_VERSION;
+  info.nvrtc_version = Compiler::nvrtc_version();
+  const SearchPolicy& search = options.search;
+  info.policy = fmt::format(
+      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "cold_l2": {}, "max_samples": {}, "final_samples": {}}})",
+      search.trials, search.carried, search.lesser_trials, search.plan_bound, search.finalists, options.stage_policy.cold_l2,
+      options.stage_policy.max_samples, options.final_policy.max_samples);
+  return info;
+}
+
+SweepInfo begin(Store& store, const SweepInfo& info, bool resume) {
+  if (resume) {
+    if (const auto unfinished = store.resumable(info)) return store.resume_sweep(unfinished->id);
+  }
+  return store.begin_sweep(info);
+}
+
+// One sweep's parts and what it has found so far.
+class Run {
+ public:
+  Run(Device& device, Compiler& compiler, Store& store, const SweepOptions& options, Progress& progress, const std::atomic<bool>& stop,
+      std::int64_t sweep)
+      : device_(device),
+        store_(store),
+        options_(options),
+        progress_(progress),
+        stop_(stop),
+        sweep_(sweep),
+        evaluator_(device, compiler, store, sweep, options.stage_policy) {}
+
+  // The strategies' first questions are known before anything is run, so the compile threads can stay ahead of the device.
+  void compile_ahead(const std::vector<ProblemSearch>& searches) {
+    for (const ProblemSearch& search : searches)
+      for (const StageGroup& group : search.groups)
+        for (const std::size_t index : group.first) evaluator_.compile_ahead(group.pivot, group.space->at(index));
+  }
+
+  ProblemSummary tune(const std::string& name, ProblemSearch& search) {
+    ProblemSummary summary;
+    summary.name = name;
+    summary.problem = search.problem;
+    const std::size_t before = trials_;
+    progress_.begin(name, expected_trials(search));
+    StageResults results;
+    for (StageGroup& group : search.groups) tune_group(group, results);
+    for (const StageProblem& stage : search.library_stages) try_config(stage, Config{}, results);
+    if (!stop_) crown(search, results, summary);
+    summary.trials = trials_ - before;
+    const DeviceInfo& info = device_.info();
+    if (info.matrix_tflops > 0 && info.copy_tbps > 0) summary.floor_ms = floor_ms(search.problem, info.matrix_tflops, info.copy_tbps);
+    progress_.end(summary.winner ? fmt::format("{:.4f} ms, {}", summary.winner->result.timing->median_ms, summary.winner->plan.shape.text())
+                                 : "no winner");
+    return summary;
+  }
+
+  [[nodiscard]] std::size_t trials() const { return trials_; }
+  [[nodiscard]] std::size_t plan_trials() const { return plan_trials_; }
+  [[nodiscard]] std::size_t resumed() const { return evaluator_.resumed(); }
+
+ private:
+  [[nodiscard]] std::size_t expected_trials(const ProblemSearch& search) const {
+    std::size_t total = search.library_stages.size();
+    for (const StageGroup& group : search.groups)
+      total += group.first.size() + group.others.size() * std::min(options_.search.carried, group.first.size());
+    return total;
+  }
+
+  // Ask, try, tell until the strategy has had its trials; then the best configs at the group's other chunk sizes.
+  void tune_group(StageGroup& group, StageResults& results) {
+    std::vector<std::pair<double, Config>> ranking;
+    std::vector<std::size_t> batch = group.first;
+    for (std::size_t asked = batch.size(); !batch.empty() && !stop_; asked += batch.size()) {
+      for (const std::size_t index : batch) {
+        if (stop_) return;
+        const Config config = group.space->at(index);
+        const Trial trial = try_config(group.pivot, config, results);
+        const double ms = trial.result.timing ? trial.result.timing->median_ms : 0;
+        group.strategy->tell(index, trial.result.outcome, ms);
+        if (trial.result.outcome == Outcome::ok) ranking.emplace_back(ms, config);
+      }
+      batch = asked < group.trials ? group.strategy->ask(group.trials - asked) : std::vector<std::size_t>{};
+      for (const std::size_t index : batch) evaluator_.compile_ahead(group.pivot, group.space->at(index));
+    }
+    std::sort(ranking.begin(), ranking.end());
+    if (ranking.size() > options_.search.carried) ranking.resize(options_.search.carried);
+    for (const StageProblem& other : group.others) carry_over(other, ranking, results);
+  }
+
+  void carry_over(const StageProblem& stage, const std::vector<std::pair<double, Config>>& ranking, StageResults& results) {
+    const Space space = stage_template(stage.stage, stage.path).space(stage, device_.info());
+    for (const auto& [ms, config] : ranking) {
+      if (stop_) return;
+      if (!space.why_not(config)) try_config(stage, config, results);
+    }
+  }
+
+  Trial try_config(const StageProblem& stage, const Config& config, StageResults& results) {
+    const StageCandidate* best = results.best(stage);
+    const Trial trial = evaluator_.evaluate(stage, config, best ? best->median_ms : 0);
+    results.add(trial);
+    ++trials_;
+    best = results.best(stage);
+    progress_.advance(fmt::format("{} {} {}", to_string(stage.stage), stage.shape.text(),
+                                  best ? fmt::format("best {:.4f} ms", best->median_ms) : "none yet"));
+    return trial;
+  }
+
+  void crown(const ProblemSearch& search, const StageResults& results, ProblemSummary& summary) {
+    const Composed composed = compose(search.problem, search.shapes, results);
+    if (composed.ranked.empty()) {
+      summary.reason = composed.impossible.empty() ? "no plan shape fits the device" : composed.impossible.front().reason;
+      return;
+    }
+    const auto finals = run_finals(search.problem, finalists(composed.ranked, options_.search.finalists), evaluator_, device_, store_,
+                                   sweep_, options_.final_policy);
+    plan_trials_ += finals.size();
+    if (const StoredPlanTrial* winner = winner_of(finals)) {
+      store_.set_winner(winner->id);
+      summary.winner = winner->trial;
+    } else {
+      summary.reason =
+          fmt::format("no finalist was right: {}: {}", finals.front().trial.plan.shape.text(), finals.front().trial.result.reason);
+    }
+  }
+
+  Device& device_;
+  Store& store_;
+  const SweepOptions& options_;
+  Progress& progress_;
+  const std::atomic<bool>& stop_;
+  std::int64_t sweep_;
+  Evaluator evaluator_;
+  std::size_t trials_ = 0, plan_trials_ = 0;
+};
+
+}  // namespace
+
+SweepSummary sweep(const Suite& suite, Device& device, Compiler& compiler, Store& store, const SweepOptions& options, Progress& progress,
+                   const std::atomic<bool>& stop) {
+  const auto started = std::chrono::steady_clock::now();
+  SweepSummary summary;
+  summary.sweep = begin(store, describe(suite, device.info(), options), options.resume);
+
+  std::vector<ProblemSearch> searches;
+  for (const SuiteProblem& named : suite.problems) searches.push_back(plan_search(named.problem, device.info(), options.search));
+
+  try {
+    Run run(device, compiler, store, options, progress, stop, summary.sweep.id);
+    run.compile_ahead(searches);
+    for (std::size_t i = 0; i < searches.size() && !stop; ++i) summary.problems.push_back(run.tune(suite.problems[i].name, searches[i]));
+    summary.trials = run.trials();
+    summary.plan_trials = run.plan_trials();
+    summary.resumed = run.resumed();
+  } catch (const std::exception& error) {
+    store.end_sweep(summary.sweep.id, SweepStatus::failed, error.what());
+    throw;
+  }
+
+  summary.interrupted = stop;
+  if (summary.interrupted) compiler.cancel();
+  store.end_sweep(summary.sweep.id, stop ? SweepStatus::interrupted : SweepStatus::finished, stop ? "stopped by a signal" : "");
+  TrialFilter of_this_sweep;
+  of_this_sweep.sweep = summary.sweep.id;
+  summary.outcomes = store.outcomes(of_this_sweep);
+  summary.compiler = compiler.counters();
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  return summary;
+}
+
+}  // namespace phitune
