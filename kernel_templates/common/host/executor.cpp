@@ -257,8 +257,9 @@ std::string Worker::deadlock() const {
 }  // namespace
 
 bool Site::operator==(const Site& other) const {
-  return instruction == other.instruction && where.line() == other.where.line() && where.column() == other.where.column() &&
-         std::strcmp(where.file_name(), other.where.file_name()) == 0;
+  const auto same = [](const char* a, const char* b) { return a == b || std::strcmp(a, b) == 0; };
+  return where.line() == other.where.line() && where.column() == other.where.column() && same(instruction, other.instruction) &&
+         same(where.file_name(), other.where.file_name());
 }
 
 void fail(const Site& site, const std::string& what) { throw LaunchError(what + "\n  " + name_of(*current) + ": " + text(site)); }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -53,6 +54,7 @@ class Fiber {
     const boost::context::stack_context stack = allocator.allocate();
     stack_bottom_ = static_cast<char*>(stack.sp) - stack.size;
     stack_size_ = stack.size;
+    unpoison(stack_bottom_, stack_size_);
     inside_ = boost::context::fiber(std::allocator_arg, boost::context::preallocated(stack.sp, stack.size, stack), allocator,
                                     [this](boost::context::fiber&& owner) {
                                       outside_ = std::move(owner);
@@ -66,9 +68,12 @@ class Fiber {
 #if defined(__SANITIZE_ADDRESS__)
   static void enter(void** fake_stack, const void* bottom, std::size_t size) { __sanitizer_start_switch_fiber(fake_stack, bottom, size); }
   static void leave(void* fake_stack, const void** bottom, std::size_t* size) { __sanitizer_finish_switch_fiber(fake_stack, bottom, size); }
+  // The last frame of a fiber never returns, so an earlier one may have left its red zones where this stack lies now.
+  static void unpoison(const void* bottom, std::size_t size) { __asan_unpoison_memory_region(bottom, size); }
 #else
   static void enter(void**, const void*, std::size_t) {}
   static void leave(void*, const void**, std::size_t*) {}
+  static void unpoison(const void*, std::size_t) {}
 #endif
 
   std::function<void()> body_;
