@@ -38,30 +38,39 @@ namespace {
 const StageTemplate* find_sm80(Stage stage) {
   switch (stage) {
 #ifdef PHITUNE_HAS_gates
-    case Stage::gates: return &gates_template();
+    case Stage::gates:
+      return &gates_template();
 #endif
 #ifdef PHITUNE_HAS_attention
-    case Stage::attention: return &attention_template();
+    case Stage::attention:
+      return &attention_template();
 #endif
 #ifdef PHITUNE_HAS_update_state
-    case Stage::update_state: return &update_state_template();
+    case Stage::update_state:
+      return &update_state_template();
 #endif
 #ifdef PHITUNE_HAS_scan
-    case Stage::scan: return &scan_template();
+    case Stage::scan:
+      return &scan_template();
 #endif
 #ifdef PHITUNE_HAS_query_state
-    case Stage::query_state: return &query_state_template();
+    case Stage::query_state:
+      return &query_state_template();
 #endif
 #ifdef PHITUNE_HAS_expand
-    case Stage::expand_key: return &expand_key_template();
+    case Stage::expand_key:
+      return &expand_key_template();
 #endif
 #ifdef PHITUNE_HAS_expand
-    case Stage::expand_query: return &expand_query_template();
+    case Stage::expand_query:
+      return &expand_query_template();
 #endif
 #ifdef PHITUNE_HAS_combine
-    case Stage::combine: return &combine_template();
+    case Stage::combine:
+      return &combine_template();
 #endif
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 

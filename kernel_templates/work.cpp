@@ -76,8 +76,10 @@ Work work_of(const StageProblem& stage) {
   const double padded = chunked ? double(stage.chunks() * stage.shape.chunk) : s.t;
 
   switch (stage.stage) {
-    case Stage::gates: return {0, 0, s.b * s.t * s.hk * (4 + 8)};
-    case Stage::attention: return attention_work(stage, s, gate_bytes);
+    case Stage::gates:
+      return {0, 0, s.b * s.t * s.hk * (4 + 8)};
+    case Stage::attention:
+      return attention_work(stage, s, gate_bytes);
     case Stage::update_state: {
       const double tokens = s.b * s.hk * s.update_tokens;
       const double read = (key_bytes(s) + value_bytes(s) + gate_bytes) * (s.update_tokens / s.t);
@@ -95,7 +97,8 @@ Work work_of(const StageProblem& stage) {
     }
     case Stage::expand_key:
       return {0, 0, key_bytes(s) + value_bytes(s) + gate_bytes + s.b * s.hk * padded * (rows + columns) * state_element};
-    case Stage::expand_query: return {0, 0, query_bytes(s) + s.b * s.hq * padded * rows * state_element};
+    case Stage::expand_query:
+      return {0, 0, query_bytes(s) + s.b * s.hq * padded * rows * state_element};
     case Stage::update_gemm: {
       const double tokens = s.b * s.hk * padded;
       const double written = s.b * s.hk * double(stage.chunks()) * rows * columns * 4;

@@ -1,0 +1,51 @@
+// Tiles of 16-bit elements in shared memory: rows of `Width` elements, unpadded, 16-byte chunks permuted within their row so that
+// ldmatrix reads the same chunk of eight consecutive rows without bank conflicts.
+#pragma once
+
+#include "kernel_templates/common/instructions.cuh"
+
+namespace phitune {
+
+/// Byte offset of 16-byte chunk `chunk` of row `row`. Rows narrower than 128 bytes share a bank line, so fewer row bits permute them.
+template <int Width>
+PHITUNE_DEVICE constexpr int tile_offset(int row, int chunk) {
+  static_assert(Width % 16 == 0 && Width >= 16 && Width <= 128);
+  constexpr int chunks = Width / 8;
+  const int key = chunks >= 8 ? row & 7 : chunks == 4 ? (row >> 1) & 3 : (row >> 2) & 1;
+  return row * Width * 2 + (chunk ^ key) * 16;
+}
+
+/// Starts copying `Rows` rows from global memory, `stride` elements apart, by all `Threads` threads of the block; rows from `valid_rows` on
+/// are filled with zeros. `source` is the first row's first element, 16-byte aligned.
+template <int Rows, int Width, int Threads>
+PHITUNE_DEVICE void copy_tile_async(char* tile, const char* source, i64 stride, int valid_rows) {
+  constexpr int chunks = Width / 8, total = Rows * chunks;
+  PHITUNE_UNROLL
+  for (int base = 0; base < total; base += Threads) {
+    const int index = base + thread_index();
+    if (total % Threads != 0 && index >= total) break;
+    const int row = index / chunks, chunk = index % chunks;
+    const bool valid = row < valid_rows;
+    cp_async_16(tile + tile_offset<Width>(row, chunk), source + (valid ? row * stride * 2 + chunk * 16 : 0), valid);
+  }
+}
+
+/// Warp: the 16x16 A fragment at (row, column) of a tile, row-major.
+template <int Width>
+PHITUNE_DEVICE void load_a_fragment(u32 (&a)[4], const char* tile, int row, int column) {
+  ldmatrix_x4(a, tile + tile_offset<Width>(row + (lane() & 15), column / 8 + (lane() >> 4)));
+}
+
+/// Warp: two 16x8 B fragments (columns n..n+7 and n+8..n+15) whose column j is row n + j of the tile: b[0..1] and b[2..3].
+template <int Width>
+PHITUNE_DEVICE void load_b_fragments(u32 (&b)[4], const char* tile, int n, int k) {
+  ldmatrix_x4(b, tile + tile_offset<Width>(n + (lane() & 7) + ((lane() >> 4) << 3), k / 8 + ((lane() >> 3) & 1)));
+}
+
+/// Warp: likewise for a tile whose rows are k and whose columns are n.
+template <int Width>
+PHITUNE_DEVICE void load_b_fragments_trans(u32 (&b)[4], const char* tile, int n, int k) {
+  ldmatrix_x4_trans(b, tile + tile_offset<Width>(k + (lane() & 15), n / 8 + (lane() >> 4)));
+}
+
+}  // namespace phitune

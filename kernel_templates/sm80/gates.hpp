@@ -1,0 +1,18 @@
+// gates: cumulative sums of log_g inside each chunk (see gates.cuh). Host side.
+#pragma once
+
+#include "kernel_templates/stage_template.hpp"
+
+namespace phitune {
+
+/// Stateless; thread-safe.
+class GatesTemplate final : public StageTemplate {
+ public:
+  [[nodiscard]] Space space(const StageProblem& problem, const DeviceInfo& device) const override;
+  [[nodiscard]] std::string source(const StageProblem& problem, const Config& config) const override;
+  [[nodiscard]] Launch launch(const StageProblem& problem, const Config& config) const override;
+};
+
+[[nodiscard]] const StageTemplate& gates_template();
+
+}  // namespace phitune
