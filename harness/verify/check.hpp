@@ -1,0 +1,43 @@
+// What a run's outputs are compared with: sampled rows of them, and the verdict.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "harness/verify/buffers.hpp"
+#include "harness/verify/tolerance.hpp"
+#include "search/trial.hpp"
+
+namespace phitune {
+
+/// Reference values of one sampled row. Value i is the sum of `sum_of` consecutive elements of the buffer from offset + i * stride.
+struct CheckRow {
+  std::int64_t offset = 0;  // in elements of the buffer as it lies in memory
+  std::int64_t stride = 1;
+  int sum_of = 1;
+  std::vector<double> reference;
+  double condition = 0;  // > 0: typical size of what the row was summed from, for inputs that cancel
+};
+
+struct Check {
+  Buffer buffer = Buffer::y;
+  Dtype dtype = Dtype::fp32;
+  Tolerance tolerance;
+  std::vector<CheckRow> rows;
+};
+
+/// Copies `count` elements of a buffer from element `offset` to `out`.
+using ReadElements = std::function<void(Buffer buffer, std::int64_t offset, std::int64_t count, void* out)>;
+
+struct Verdict {
+  bool ok = true;
+  std::string reason;  // what was wrong, where: the buffer, the worst row's offset, error and bound
+  Errors errors;       // of the buffer nearest to its bound; rows_checked counts all
+};
+
+/// Rows are read one by one; rows whose reference the dtype cannot hold are left out. A check without a row to compare is a failure.
+[[nodiscard]] Verdict compare(const std::vector<Check>& checks, const ReadElements& read);
+
+}  // namespace phitune
