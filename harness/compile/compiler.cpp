@@ -22,11 +22,19 @@
 namespace phitune {
 namespace {
 
+// Results kept in memory although the disk has them, so that asking again (compile ahead, then evaluate) gives the same result without
+// a second reading. Kernels are tens of kilobytes.
+constexpr std::size_t kRemembered = 4096;
+
 struct Job {
   std::string source;
   std::string key;
   std::promise<Compiled> promise;
 };
+
+/// Where a finished result can be had again. `nowhere` is for what says nothing about the source (out of memory): the next request tries
+/// again. What only memory has stays there.
+enum class Keep { nowhere, memory, disk };
 
 Compiled failed(std::string key, std::string reason) {
   Compiled result;
@@ -68,7 +76,8 @@ struct Compiler::State {
   mutable std::mutex mutex;
   std::condition_variable work;
   std::deque<std::shared_ptr<Job>> queue;
-  std::map<std::string, std::shared_future<Compiled>> known;  // asked for and not (yet) to be had from the disk
+  std::map<std::string, std::shared_future<Compiled>> known;
+  std::deque<std::string> on_disk;  // of the known: finished, and to be had from the disk; oldest first
   Counters counters;
   bool stopping = false;
   std::vector<std::jthread> threads;  // last: they use everything above
@@ -85,7 +94,8 @@ struct Compiler::State {
   void serve();
   void run(Job& job);
   std::optional<Compiled> from_cache(const std::string& key) const;
-  Compiled from_nvrtc(const Job& job, bool& on_disk);
+  Compiled from_nvrtc(const Job& job, Keep& keep);
+  void remember(const std::string& key, Keep keep);
   bool write_to_disk(const Job& job, const CacheEntry& entry, const CacheProvenance& provenance);
   void drop_queue();
 };
@@ -106,23 +116,30 @@ void Compiler::State::serve() {
 
 void Compiler::State::run(Job& job) {
   Compiled result;
-  bool on_disk = true;
+  Keep keep = Keep::disk;
   try {
     auto cached = from_cache(job.key);
-    result = cached ? std::move(*cached) : from_nvrtc(job, on_disk);
+    result = cached ? std::move(*cached) : from_nvrtc(job, keep);
   } catch (const std::exception& e) {
     result = failed(job.key, e.what());
-    on_disk = true;  // not a verdict on the source: the next request tries again
+    keep = Keep::nowhere;
   }
   {
     const std::lock_guard lock(mutex);
     ++(result.cache_hit ? counters.cache_hits : counters.compiled);
     counters.compile_ms += result.compile_ms;
     if (result.outcome != Outcome::ok) ++counters.failed;
-    // The disk remembers from here on; without it, this map must.
-    if (on_disk) known.erase(job.key);
+    remember(job.key, keep);
   }
   job.promise.set_value(std::move(result));
+}
+
+void Compiler::State::remember(const std::string& key, Keep keep) {
+  if (keep == Keep::nowhere) known.erase(key);
+  if (keep == Keep::disk) on_disk.push_back(key);
+  if (on_disk.size() <= kRemembered) return;
+  known.erase(on_disk.front());
+  on_disk.pop_front();
 }
 
 std::optional<Compiled> Compiler::State::from_cache(const std::string& key) const {
@@ -138,7 +155,7 @@ std::optional<Compiled> Compiler::State::from_cache(const std::string& key) cons
   }
 }
 
-Compiled Compiler::State::from_nvrtc(const Job& job, bool& on_disk) {
+Compiled Compiler::State::from_nvrtc(const Job& job, Keep& keep) {
   const auto headers = included_headers(job.source, embedded_headers());
   const auto start = std::chrono::steady_clock::now();
   NvrtcResult compiled = nvrtc_compile(job.source, headers, nvrtc_options);
@@ -147,7 +164,10 @@ Compiled Compiler::State::from_nvrtc(const Job& job, bool& on_disk) {
   CacheEntry entry{compiled.ok, std::move(compiled.cubin), std::move(compiled.log)};
   CacheProvenance provenance{job.source, nvrtc_options, {}, nvrtc_version, ms};
   for (const EmbeddedHeader& header : headers) provenance.headers.emplace_back(header.name);
-  on_disk = !compiled.deterministic || write_to_disk(job, entry, provenance);
+  if (!compiled.deterministic)
+    keep = Keep::nowhere;
+  else
+    keep = write_to_disk(job, entry, provenance) ? Keep::disk : Keep::memory;
   Compiled result = from_entry(job.key, std::move(entry));
   result.compile_ms = ms;
   return result;

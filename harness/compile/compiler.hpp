@@ -38,7 +38,8 @@ struct CompilerOptions {
 };
 
 /// Thread-safe. The key of the cache is content alone: source, headers, options, NVRTC version, architecture; never a path.
-/// The same source asked for twice is compiled once. A source that does not compile is remembered too, with its log.
+/// The same source asked for twice is compiled once, and both requests get the same result. A source that does not compile is remembered
+/// too, with its log.
 class Compiler {
  public:
   /// Throws Error when the cache directory cannot be written or NVRTC does not know the architecture (lists the ones it does).
@@ -53,7 +54,7 @@ class Compiler {
   /// The key that compile(source) would have: changes with the source, its headers, the options, NVRTC and the architecture.
   [[nodiscard]] std::string key(const std::string& source) const;
 
-  /// Every finished request is one of `compiled` (NVRTC ran) and `cache_hits`; `failed` counts those of either that do not compile.
+  /// Every source finished is one of `compiled` (NVRTC ran) and `cache_hits`; `failed` counts those of either that do not compile.
   struct Counters {
     std::size_t compiled = 0, cache_hits = 0, failed = 0;
     double compile_ms = 0;                 // summed over threads

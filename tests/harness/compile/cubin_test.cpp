@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <random>
-#include <regex>
 
 #include "harness/compile/nvrtc.hpp"
 #include "tests/harness/compile/kernels.hpp"
@@ -19,8 +18,10 @@ NvrtcResult compile(const std::string& source, const std::string& architecture) 
 
 /// The figure before `words` in the compiler's own log; 0 when the log does not mention it.
 std::int64_t logged(const std::string& log, const std::string& words) {
-  std::smatch match;
-  return std::regex_search(log, match, std::regex("([0-9]+) " + words)) ? std::stoll(match[1]) : 0;
+  const auto end = log.find(" " + words);
+  if (end == std::string::npos) return 0;
+  const auto before = log.find_last_not_of("0123456789", end - 1);
+  return std::stoll(log.substr(before + 1, end - before - 1));
 }
 
 struct Case {
