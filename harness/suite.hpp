@@ -21,7 +21,8 @@ struct SuiteProblem {
 };
 
 struct Suite {
-  std::string name;                    // file stem, or what the caller says
+  std::string name;                    // file stem, or the file's own name key; "command line" for problems typed there
+  std::string text;                    // what it was read from, verbatim
   std::vector<SuiteProblem> problems;  // in file order; the first axis of a problem varies slowest
 };
 
@@ -36,7 +37,8 @@ struct Suite {
 /// parse_suite of a file. Throws Error(io) when it cannot be read.
 [[nodiscard]] Suite load_suite(const std::filesystem::path& path);
 
-/// A suite of the problems of one command line, in the form of Problem::parse. Throws Error(bad_input).
+/// A suite of problems typed on a command line, each in the form of Problem::parse, in which '|' lists the values of an axis:
+/// "b1 t1024|4096 h8 d64 p2 bf16|fp16". Each problem's name is its own text. Throws Error(bad_input) naming the problem and the wrong word.
 [[nodiscard]] Suite suite_of(const std::vector<std::string>& problems);
 
 /// Over names and problem keys: equal suites have equal hashes on every machine, however they were written. 16 hex digits.
