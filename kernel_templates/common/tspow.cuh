@@ -41,10 +41,12 @@ struct Indices {
 
 /// choose(j + p - 1, p) in 32 bits: the non-decreasing p-tuples of numbers below j. Enough for every state phitune allows.
 PHITUNE_DEVICE constexpr int tuples(int j, int p) {
-  int c = 1;
-  PHITUNE_UNROLL
-  for (int i = 1; i <= p; ++i) c = c * (j + i - 1) / i;
-  return c;
+  // Spelt out, so that every division is by a constant.
+  if (p == 1) return j;
+  const int pairs = j * (j + 1) / 2;
+  if (p == 2) return pairs;
+  const int triples = pairs * (j + 2) / 3;
+  return p == 3 ? triples : triples * (j + 3) / 4;
 }
 
 /// The largest j with tuples(j, p) <= tuple; `tuple` is less than 2^16.

@@ -41,8 +41,8 @@ std::int64_t dynamic_shared(const StageProblem& s, const Config& c) {
 std::int64_t estimated_registers(const StageProblem& s, const Config& c) {
   const std::int64_t words = is_packed(s) ? 1 : 2;
   const std::int64_t accumulators = c.at("m_tiles") * 4 * (s.problem.e / 8 + (has_sum(s) ? 1 : 0));
-  const std::int64_t a = c.at("m_tiles") * words * c.at("k_step") / 4;
-  const std::int64_t base = words * c.at("k_step") / 8;
+  const std::int64_t a = c.at("m_tiles") * 8;
+  const std::int64_t base = 4;
   return accumulators + a + base + 8 * words + 40;
 }
 
@@ -62,8 +62,8 @@ std::vector<Knob> knobs() {
       {"m_tiles", {1, 2, 4}, "16-row tiles per warp"},
       {"token_tile", {32, 64, 128}, "tokens between barriers"},
       {"stages", {2, 3, 4}, "token tiles in shared memory"},
-      {"k_step", {16, 32}, "tokens whose features are multiplied at once"},
-      {"min_blocks", {1, 2}, "blocks per multiprocessor that the registers must allow"},
+      {"unroll", {32, 64}, "tokens of the inner loop's body"},
+      {"min_blocks", {1, 2, 3}, "blocks per multiprocessor that the registers must allow"},
   };
 }
 
@@ -88,16 +88,16 @@ std::vector<Constraint> problem_constraints(const StageProblem& s) {
        [s](const Config& c) {
          return c.at("stages") == 2 || (c.at("stages") - 1) * c.at("token_tile") < std::min(s.shape.chunk, s.problem.t);
        }},
-      {"tf32 fragments of 32 tokens need too many registers",
-       {"k_step"},
-       [s](const Config& c) { return is_packed(s) || c.at("k_step") == 16; }},
+      {"the inner loop is longer than a token tile",
+       {"token_tile", "unroll"},
+       [](const Config& c) { return c.at("unroll") <= c.at("token_tile"); }},
   };
 }
 
 std::vector<Constraint> device_constraints(const StageProblem& s, const DeviceInfo& device) {
   return {
       {"accumulators and fragments exceed the registers of a thread",
-       {"m_tiles", "k_step", "warps", "min_blocks"},
+       {"m_tiles", "warps", "min_blocks"},
        [s, device](const Config& c) { return estimated_registers(s, c) <= register_limit(c, device); }},
       {fmt::format("shared memory exceeds {} KiB, the most that a block may have", device.shared_per_block / 1024),
        {"token_tile", "stages"},
@@ -126,14 +126,14 @@ std::string UpdateStateTemplate::source(const StageProblem& s, const Config& c) 
       "  phitune::update_state<phitune::UpdateStateConfig{{.d = {d}, .e = {e}, .p = {p}, .d_tile = {d_tile}, .rows = {rows},\n"
       "      .shared_bytes = {shared}, .dtype = phitune::Storage::{dtype}, .math = phitune::Math::{math},\n"
       "      .state = phitune::Storage::{state}, .gated = {gated}, .sum = {sum}, .warps = {warps}, .m_tiles = {m_tiles},\n"
-      "      .token_tile = {token_tile}, .stages = {stages}, .k_step = {k_step}}}>(args);\n"
+      "      .token_tile = {token_tile}, .stages = {stages}, .unroll = {unroll}}}>(args);\n"
       "}}\n",
       fmt::arg("threads", threads(c)), fmt::arg("min_blocks", c.at("min_blocks")), fmt::arg("d", s.problem.d), fmt::arg("e", s.problem.e),
       fmt::arg("p", s.problem.p), fmt::arg("d_tile", s.shape.d_tile), fmt::arg("rows", s.rows()), fmt::arg("shared", tile_shared(s, c)),
       fmt::arg("dtype", to_string(s.problem.dtype)), fmt::arg("math", is_packed(s) ? "bf16" : "tf32"),
       fmt::arg("state", to_string(s.shape.state)), fmt::arg("gated", s.problem.gated), fmt::arg("sum", has_sum(s)),
       fmt::arg("warps", c.at("warps")), fmt::arg("m_tiles", c.at("m_tiles")), fmt::arg("token_tile", c.at("token_tile")),
-      fmt::arg("stages", c.at("stages")), fmt::arg("k_step", c.at("k_step")));
+      fmt::arg("stages", c.at("stages")), fmt::arg("unroll", c.at("unroll")));
 }
 
 Launch UpdateStateTemplate::launch(const StageProblem& s, const Config& c) const {

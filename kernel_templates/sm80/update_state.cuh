@@ -20,7 +20,7 @@ struct UpdateStateConfig {
   Math math;
   Storage state;    // of U
   bool gated, sum;  // sum: normalisation "sum", update_z is wanted and U's rows are eight columns longer
-  int warps, m_tiles, token_tile, stages, k_step;
+  int warps, m_tiles, token_tile, stages, unroll;
 };
 
 namespace update_state_detail {
@@ -41,7 +41,9 @@ class UpdateState {
   static constexpr int row_blocks = ceil_div(C.rows, C.warps* rows_per_warp);
   static constexpr int row_length = C.sum ? C.e + 8 : C.e;
   static constexpr int n_tiles = C.e / 8;
-  static constexpr int slots = C.k_step / 8;  // pair slots of a row per step
+  // Tokens whose features are multiplied at once: as many as one 16-byte load holds, or half of that where a slot is two registers.
+  static constexpr int k_step = is_packed(C.math) ? 32 : 16;
+  static constexpr int slots = k_step / 8;  // pair slots of a row per step
 
   // Packed products take the gate's weight from a weighted copy of the transposed keys; fp32 products multiply by it.
   static constexpr bool weights_in_keys = C.gated && is_packed(C.math);
@@ -55,7 +57,7 @@ class UpdateState {
   static_assert(C.rows == tspow::rows(C.d / C.d_tile, C.p, C.d_tile), "host and kernel disagree on the rows of the state");
   static_assert(C.shared_bytes == weights_start, "host and kernel disagree on shared memory");
   static_assert(C.dtype != Storage::fp32 && threads % (C.d / 8) == 0 && threads % (C.e / 8) == 0);
-  static_assert(C.token_tile % 32 == 0 && (C.k_step == 16 || C.k_step == 32));
+  static_assert(C.token_tile % 32 == 0 && C.token_tile % C.unroll == 0 && C.unroll % 32 == 0);
 
   struct Slots {
     Pair<C.math> x[slots];
@@ -102,9 +104,10 @@ class UpdateState {
   PHITUNE_DEVICE explicit UpdateState(const Args& args)
       : args_(args),
         shared_(shared_memory()),
+        warp_(thread_index() / 32),
         chunk_(block_index_x() / row_blocks),
         head_(block_index_y()),
-        first_row_((block_index_x() % row_blocks * C.warps + warp()) * rows_per_warp),
+        first_row_((block_index_x() % row_blocks * C.warps + warp_) * rows_per_warp),
         first_token_(chunk_ * args.chunk),
         tokens_(args.t - first_token_ < args.chunk ? args.t - first_token_ : args.chunk) {}
 
@@ -127,8 +130,11 @@ class UpdateState {
       cp_async_wait<C.stages - 2>();
       block_barrier();
       copy_group(n + C.stages - 1);
-      if (n + 1 < tiles) transpose(n + 1);
+      // Of the warps that share a scheduler some transpose before they multiply, some after, so that its matrix unit is never idle.
+      const bool early = warp_ < 4;
+      if (early && n + 1 < tiles) transpose(n + 1);
       if (first_row_ < C.rows) multiply(n);
+      if (!early && n + 1 < tiles) transpose(n + 1);
     }
     if (first_row_ < C.rows) write();
   }
@@ -136,26 +142,31 @@ class UpdateState {
  private:
   // ---- global to shared ----
 
+  /// Points at the first 16 bytes that this thread copies; each copied tile moves on to the next.
   PHITUNE_DEVICE void open_sources() {
     const int b = head_ / args_.hk, h = head_ % args_.hk;
-    keys_ = static_cast<const u16*>(args_.k) + b * args_.k_strides.b + h * args_.k_strides.h + first_token_ * args_.k_strides.t;
-    values_ = static_cast<const u16*>(args_.v) + b * args_.v_strides.b + h * args_.v_strides.h + first_token_ * args_.v_strides.t;
+    keys_ = open<C.d>(args_.k, args_.k_strides, b, h);
+    values_ = open<C.e>(args_.v, args_.v_strides, b, h);
+  }
+  template <int Width>
+  PHITUNE_DEVICE const u16* open(const void* source, const Strides& strides, int b, int h) const {
+    constexpr int chunks = Width / 8;
+    const i64 token = first_token_ + thread_index() / chunks;
+    return static_cast<const u16*>(source) + b * strides.b + h * strides.h + token * strides.t + thread_index() % chunks * 8;
   }
 
   /// Copies token tile `n` to `target`; tokens past the chunk become zeros.
   template <int Width>
-  PHITUNE_DEVICE void copy_tile(char* target, const u16* source, i64 stride, int n) {
+  PHITUNE_DEVICE void copy_tile(char* target, const u16*& source, i64 stride, int n) {
     constexpr int chunks = Width / 8, step = threads / chunks;
     const int chunk = thread_index() % chunks, first = thread_index() / chunks;
-    const u16* from = source + (n * C.token_tile + first) * stride + chunk * 8;
     PHITUNE_UNROLL
     for (int i = 0; i < ceil_div(C.token_tile, step); ++i) {
       const int token = first + i * step;
       if (C.token_tile % step != 0 && token >= C.token_tile) break;
-      const bool valid = n * C.token_tile + token < tokens_;
-      cp_async_16(target + token_offset<chunks>(token, chunk), valid ? from : source, valid);
-      from += step * stride;
+      cp_async_16(target + token_offset<chunks>(token, chunk), source + i * step * stride, n * C.token_tile + token < tokens_);
     }
+    source += C.token_tile * stride;
   }
   PHITUNE_DEVICE void copy_keys(int n) {
     if (n * C.token_tile < tokens_) copy_tile<C.d>(shared_ + n % C.stages * k_tile_bytes, keys_, args_.k_strides.t, n);
@@ -191,7 +202,7 @@ class UpdateState {
     const int g = lane() / 4, t = lane() % 4;
     PHITUNE_UNROLL
     for (int i = 0; i < ceil_div(units, C.warps); ++i) {
-      const int unit = warp() + i * C.warps;
+      const int unit = warp_ + i * C.warps;
       if (units % C.warps != 0 && unit >= units) break;
       const int chunk = unit % chunks, group = unit / chunks;
       u32 r[4];
@@ -236,22 +247,22 @@ class UpdateState {
     }
   }
 
-  /// The slots of digit k of (tile, half) in step `step` of token tile n. Digit 0 carries the token's weight.
-  PHITUNE_DEVICE Slots factor(int n, int step, int tile, int half, int k) {
+  /// The slots of digit k of (tile, half) in the k_step tokens from `token` on of token tile n. Digit 0 carries the token's weight.
+  PHITUNE_DEVICE Slots factor(int n, int token, int tile, int half, int k) {
     const char* keys = k == 0 ? first_keys(n) : plain_keys(n);
     const int from = offset(tile, half, k);
     Slots s;
-    if constexpr (C.k_step == 32) {
-      const U4 r = *reinterpret_cast<const U4*>(keys + group_offset(from, step));
+    if constexpr (k_step == 32) {
+      const U4 r = *reinterpret_cast<const U4*>(keys + group_offset(from, token / 32));
       s = {{pair_from_packed<C.math, C.dtype>(r.x), pair_from_packed<C.math, C.dtype>(r.y), pair_from_packed<C.math, C.dtype>(r.z),
             pair_from_packed<C.math, C.dtype>(r.w)}};
     } else {
-      const U2 r = *reinterpret_cast<const U2*>(keys + group_offset(from, step / 2) + step % 2 * 8);
+      const U2 r = *reinterpret_cast<const U2*>(keys + group_offset(from, token / 32) + token % 32 / 2);
       s = {{pair_from_packed<C.math, C.dtype>(r.x), pair_from_packed<C.math, C.dtype>(r.y)}};
     }
     if constexpr (C.gated && !weights_in_keys) {
       if (k == 0) {
-        const float* w = weights() + n * C.token_tile + step * C.k_step / 32 * 32 + lane() % 4 * 8 + step * C.k_step % 32 / 4;
+        const float* w = weights() + n * C.token_tile + token / 32 * 32 + lane() % 4 * 8 + token % 32 / 4;
         PHITUNE_UNROLL
         for (int q = 0; q < slots; ++q) {
           const F2 pair = *reinterpret_cast<const F2*>(w + 2 * q);
@@ -268,31 +279,31 @@ class UpdateState {
   }
 
   /// Multiplies the factors of (tile, half) that vary as asked; the others are shared by more rows and multiplied once for all.
-  PHITUNE_DEVICE void multiply_factors(Slots& product, bool& started, int n, int step, int tile, int half, bool by_tile, bool by_half) {
+  PHITUNE_DEVICE void multiply_factors(Slots& product, bool& started, int n, int token, int tile, int half, bool by_tile, bool by_half) {
     PHITUNE_UNROLL
     for (int k = 0; k < C.p; ++k) {
-      if (varies_by_tile(k) == by_tile && varies_by_half(k) == by_half) multiply_by(product, started, factor(n, step, tile, half, k));
+      if (varies_by_tile(k) == by_tile && varies_by_half(k) == by_half) multiply_by(product, started, factor(n, token, tile, half, k));
     }
   }
 
-  PHITUNE_DEVICE void form_phi(FragA<C.math> (&a)[C.m_tiles][C.k_step / 16], int n, int step) {
+  PHITUNE_DEVICE void form_phi(FragA<C.math> (&a)[C.m_tiles][k_step / 16], int n, int token) {
     Slots base[2] = {};
     bool base_started[2] = {false, false};
-    multiply_factors(base[0], base_started[0], n, step, 0, 0, false, false);
+    multiply_factors(base[0], base_started[0], n, token, 0, 0, false, false);
     base[1] = base[0], base_started[1] = base_started[0];
     PHITUNE_UNROLL
-    for (int half = 0; half < 2; ++half) multiply_factors(base[half], base_started[half], n, step, 0, half, false, true);
+    for (int half = 0; half < 2; ++half) multiply_factors(base[half], base_started[half], n, token, 0, half, false, true);
     PHITUNE_UNROLL
     for (int tile = 0; tile < C.m_tiles; ++tile) {
       Slots both = {};
       bool both_started = false;
-      multiply_factors(both, both_started, n, step, tile, 0, true, false);
+      multiply_factors(both, both_started, n, token, tile, 0, true, false);
       PHITUNE_UNROLL
       for (int half = 0; half < 2; ++half) {
         Slots product = base[half];
         bool started = base_started[half];
         if (both_started) multiply_by(product, started, both);
-        multiply_factors(product, started, n, step, tile, half, true, true);
+        multiply_factors(product, started, n, token, tile, half, true, true);
         PHITUNE_UNROLL
         for (int q = 0; q < slots; ++q) a[tile][q / 2].set(half + 2 * (q % 2), product.x[q]);
       }
@@ -318,27 +329,34 @@ class UpdateState {
     ones.set(0, pair_from_floats<C.math>(one, one));
     ones.set(1, pair_from_floats<C.math>(one, one));
     const char* values = shared_ + v_start + n % C.stages * v_tile_bytes;
-    PHITUNE_UNROLL
-    for (int step = 0; step < C.token_tile / C.k_step; ++step) {
-      FragA<C.math> a[C.m_tiles][C.k_step / 16];
-      form_phi(a, n, step);
+    PHITUNE_NO_UNROLL
+    for (int begin = 0; begin < C.token_tile; begin += C.unroll) {
       PHITUNE_UNROLL
-      for (int s = 0; s < C.k_step / 16; ++s) {
+      for (int i = 0; i < C.unroll; i += k_step) {
+        FragA<C.math> a[C.m_tiles][k_step / 16];
+        form_phi(a, n, begin + i);
         PHITUNE_UNROLL
-        for (int column = 0; column < n_tiles; column += 2) {
-          FragB<C.math> b[2];
-          load_values(b, values, step * C.k_step + s * 16, column);
-          PHITUNE_UNROLL
-          for (int tile = 0; tile < C.m_tiles; ++tile) {
-            mma<C.math>(c_[tile][column], a[tile][s], b[0]);
-            mma<C.math>(c_[tile][column + 1], a[tile][s], b[1]);
-          }
-        }
-        if constexpr (C.sum) {
-          PHITUNE_UNROLL
-          for (int tile = 0; tile < C.m_tiles; ++tile) mma<C.math>(c_[tile][n_tiles], a[tile][s], ones);
-        }
+        for (int s = 0; s < k_step / 16; ++s) multiply_by_values(a, s, values, begin + i + 16 * s, ones);
       }
+    }
+  }
+
+  /// Adds the product of sixteen tokens, slice `s` of a, with V from `token` on.
+  PHITUNE_DEVICE void multiply_by_values(const FragA<C.math> (&a)[C.m_tiles][k_step / 16], int s, const char* values, int token,
+                                         const FragB<C.math>& ones) {
+    PHITUNE_UNROLL
+    for (int column = 0; column < n_tiles; column += 2) {
+      FragB<C.math> b[2];
+      load_values(b, values, token, column);
+      PHITUNE_UNROLL
+      for (int tile = 0; tile < C.m_tiles; ++tile) {
+        mma<C.math>(c_[tile][column], a[tile][s], b[0]);
+        mma<C.math>(c_[tile][column + 1], a[tile][s], b[1]);
+      }
+    }
+    if constexpr (C.sum) {
+      PHITUNE_UNROLL
+      for (int tile = 0; tile < C.m_tiles; ++tile) mma<C.math>(c_[tile][n_tiles], a[tile][s], ones);
     }
   }
 
@@ -406,7 +424,7 @@ class UpdateState {
 
   const Args& args_;
   char* shared_;
-  int chunk_, head_, first_row_, first_token_, tokens_;
+  int warp_, chunk_, head_, first_row_, first_token_, tokens_;
   const u16* keys_ = nullptr;
   const u16* values_ = nullptr;
   int offsets_[stored_tiles][stored_halves][C.p];

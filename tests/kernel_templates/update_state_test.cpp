@@ -52,7 +52,7 @@ StageProblem stage_problem(const UpdateStateConfig& c, const Tokens& run) {
 
 Config config_of(const UpdateStateConfig& c) {
   return {{"warps", c.warps},   {"m_tiles", c.m_tiles}, {"token_tile", c.token_tile},
-          {"stages", c.stages}, {"k_step", c.k_step},   {"min_blocks", 1}};
+          {"stages", c.stages}, {"unroll", c.unroll},   {"min_blocks", 1}};
 }
 
 /// Inputs of one run, and the sums they should give.
@@ -183,14 +183,14 @@ constexpr UpdateStateConfig bf16_gated{.d = 16,
                                        .m_tiles = 1,
                                        .token_tile = 32,
                                        .stages = 2,
-                                       .k_step = 32};
+                                       .unroll = 32};
 
 constexpr UpdateStateConfig varied(UpdateStateConfig c, int d, int e, int p, int d_tile) {
   c.d = d, c.e = e, c.p = p, c.d_tile = d_tile;
   return c;
 }
-constexpr UpdateStateConfig tuned(UpdateStateConfig c, int warps, int m_tiles, int token_tile, int stages, int k_step) {
-  c.warps = warps, c.m_tiles = m_tiles, c.token_tile = token_tile, c.stages = stages, c.k_step = k_step;
+constexpr UpdateStateConfig tuned(UpdateStateConfig c, int warps, int m_tiles, int token_tile, int stages, int unroll) {
+  c.warps = warps, c.m_tiles = m_tiles, c.token_tile = token_tile, c.stages = stages, c.unroll = unroll;
   return c;
 }
 constexpr UpdateStateConfig ungated(UpdateStateConfig c) {
@@ -208,7 +208,7 @@ constexpr UpdateStateConfig fp32_state(UpdateStateConfig c, Storage dtype) {
 
 TEST(UpdateState, HeadlineConfig) {
   check<tuned(varied(bf16_gated, 64, 64, 2, 8), 8, 4, 64, 3, 32)>({.b = 1, .t = 300, .hk = 1, .chunk = 256});
-  check<tuned(varied(bf16_gated, 64, 64, 2, 16), 4, 2, 64, 2, 16)>({.b = 1, .t = 130, .hk = 1, .chunk = 64, .final_state = false});
+  check<tuned(varied(bf16_gated, 64, 64, 2, 16), 4, 2, 64, 2, 64)>({.b = 1, .t = 130, .hk = 1, .chunk = 64, .final_state = false});
 }
 
 // Every way in which the rows of a warp share factors: widths by tiles per warp.
@@ -216,9 +216,9 @@ TEST(UpdateState, RowsOfEveryWidthAndTileCount) {
   const Tokens run{.b = 1, .t = 100, .hk = 2, .chunk = 64};
   check<tuned(varied(bf16_gated, 16, 16, 2, 2), 4, 1, 32, 2, 32)>(run);
   check<tuned(varied(bf16_gated, 32, 16, 2, 2), 6, 2, 64, 2, 32)>(run);
-  check<tuned(varied(bf16_gated, 32, 16, 2, 4), 4, 1, 64, 2, 16)>(run);
+  check<tuned(varied(bf16_gated, 32, 16, 2, 4), 4, 1, 64, 2, 64)>(run);
   check<tuned(varied(bf16_gated, 32, 32, 2, 4), 4, 4, 64, 2, 32)>(run);
-  check<tuned(varied(bf16_gated, 32, 16, 2, 8), 4, 2, 32, 2, 16)>(run);
+  check<tuned(varied(bf16_gated, 32, 16, 2, 8), 4, 2, 32, 2, 32)>(run);
   check<tuned(varied(bf16_gated, 32, 16, 2, 16), 6, 4, 32, 2, 32)>(run);
   check<tuned(varied(bf16_gated, 32, 16, 2, 16), 4, 1, 64, 2, 32)>(run);
 }
@@ -226,22 +226,22 @@ TEST(UpdateState, RowsOfEveryWidthAndTileCount) {
 TEST(UpdateState, EveryDegree) {
   const Tokens run{.b = 1, .t = 40, .hk = 1, .chunk = 64};
   check<unnormalised(tuned(varied(bf16_gated, 64, 16, 1, 16), 4, 1, 32, 2, 32))>(run);
-  check<unnormalised(tuned(varied(bf16_gated, 128, 32, 1, 16), 4, 2, 32, 2, 16))>(run);
+  check<unnormalised(tuned(varied(bf16_gated, 128, 32, 1, 16), 4, 2, 32, 2, 32))>(run);
   check<unnormalised(tuned(varied(bf16_gated, 16, 16, 3, 2), 4, 2, 32, 2, 32))>(run);
   check<unnormalised(tuned(varied(bf16_gated, 16, 16, 3, 4), 4, 4, 32, 2, 32))>(run);
-  check<unnormalised(tuned(varied(bf16_gated, 16, 16, 3, 8), 8, 4, 32, 2, 16))>(run);
+  check<unnormalised(tuned(varied(bf16_gated, 16, 16, 3, 8), 8, 4, 32, 2, 32))>(run);
   check<tuned(varied(bf16_gated, 16, 16, 4, 2), 4, 4, 32, 2, 32)>(run);
   check<tuned(varied(bf16_gated, 16, 16, 4, 2), 4, 1, 32, 2, 32)>(run);
-  check<tuned(varied(bf16_gated, 16, 16, 4, 4), 8, 2, 32, 2, 16)>(run);
+  check<tuned(varied(bf16_gated, 16, 16, 4, 4), 8, 2, 32, 2, 32)>(run);
 }
 
 TEST(UpdateState, Fp16AndFp32States) {
   const Tokens run{.b = 1, .t = 150, .hk = 2, .chunk = 128};
-  check<fp32_state(tuned(varied(bf16_gated, 32, 32, 2, 8), 4, 2, 128, 2, 16), Storage::fp16)>(run);
-  check<fp32_state(tuned(varied(bf16_gated, 32, 16, 2, 2), 4, 2, 64, 2, 16), Storage::fp16)>(run);
-  check<ungated(fp32_state(tuned(varied(bf16_gated, 32, 16, 2, 16), 4, 1, 32, 3, 16), Storage::fp16))>(run);
-  check<fp32_state(tuned(varied(bf16_gated, 16, 64, 2, 4), 4, 1, 64, 2, 16), Storage::bf16)>(run);
-  check<unnormalised(fp32_state(tuned(varied(bf16_gated, 16, 16, 3, 4), 4, 2, 32, 2, 16), Storage::bf16))>(run);
+  check<fp32_state(tuned(varied(bf16_gated, 32, 32, 2, 8), 4, 2, 128, 2, 64), Storage::fp16)>(run);
+  check<fp32_state(tuned(varied(bf16_gated, 32, 16, 2, 2), 4, 2, 64, 2, 64), Storage::fp16)>(run);
+  check<ungated(fp32_state(tuned(varied(bf16_gated, 32, 16, 2, 16), 4, 1, 32, 3, 32), Storage::fp16))>(run);
+  check<fp32_state(tuned(varied(bf16_gated, 16, 64, 2, 4), 4, 1, 64, 2, 64), Storage::bf16)>(run);
+  check<unnormalised(fp32_state(tuned(varied(bf16_gated, 16, 16, 3, 4), 4, 2, 32, 2, 32), Storage::bf16))>(run);
 }
 
 TEST(UpdateState, WidthsAndLayouts) {
@@ -263,7 +263,7 @@ TEST(UpdateStateSpace, HoldsTheHeadlineAndNamesWhatItPrunes) {
   const Space space = update_state_template().space(problem, hopper());
   EXPECT_GT(space.size(), 50u);
   const auto registers =
-      space.why_not({{"warps", 8}, {"m_tiles", 4}, {"token_tile", 64}, {"stages", 3}, {"k_step", 32}, {"min_blocks", 2}});
+      space.why_not({{"warps", 8}, {"m_tiles", 4}, {"token_tile", 64}, {"stages", 3}, {"unroll", 32}, {"min_blocks", 2}});
   ASSERT_TRUE(registers.has_value());
   EXPECT_NE(registers->find("registers"), std::string::npos) << *registers;
 }
