@@ -34,50 +34,50 @@ struct QueryState {
   using Scalars = Pair<M>[thread_rows][2];
   using Base = u32[thread_rows][feature_pairs];
 
+  // What a block computes: tokens [first_token, first_token + valid_rows) of one query head.
+  struct Place {
+    int batch, head, kv_head, chunk, first_token, valid_rows;
+  };
+
   const Args& args;
-  int batch, head, kv_head, chunk, first_token, valid_rows;
-  const char* state;  // of this chunk
-  char* q_tile;
-  u32* table;
-  char* ring;
+  Place place;
   float acc[C.m_tiles][n_tiles][4] = {};
 
-  PHITUNE_DEVICE explicit QueryState(const Args& a) : args(a) {
+  PHITUNE_DEVICE QueryState(const Args& a, int block) : args(a) { set_place(block); }
+
+  PHITUNE_DEVICE void set_place(int block) {
     const int group = args.hq / args.hk;
     const int tiles = ceil_div(args.chunk, L.block_rows);
-    int index = block_index_x();
-    const int tile = index % tiles;
-    index /= tiles;
-    const int head_in_group = index % group;
-    index /= group;
-    chunk = index % args.chunks;
-    index /= args.chunks;
-    kv_head = index % args.hk;
-    batch = index / args.hk;
-    head = kv_head * group + head_in_group;
-    first_token = chunk * args.chunk + tile * L.block_rows;
-    const int chunk_end = (chunk + 1) * args.chunk < args.t ? (chunk + 1) * args.chunk : args.t;
-    valid_rows = chunk_end - first_token;
-    const i64 matrix = (static_cast<i64>(batch) * args.hk + kv_head) * args.chunks + chunk;
-    state = static_cast<const char*>(args.state) + matrix * (L.rows * L.columns * storage_bytes(C.state));
-    char* const shared = shared_memory();
-    q_tile = shared;
-    table = reinterpret_cast<u32*>(shared + L.table_at);
-    ring = shared + L.ring_at;
+    const int tile = block % tiles;
+    block /= tiles;
+    const int head_in_group = block % group;
+    block /= group;
+    place.chunk = block % args.chunks;
+    block /= args.chunks;
+    place.kv_head = block % args.hk;
+    place.batch = block / args.hk;
+    place.head = place.kv_head * group + head_in_group;
+    place.first_token = place.chunk * args.chunk + tile * L.block_rows;
+    const int chunk_end = args.chunk < args.t - place.chunk * args.chunk ? (place.chunk + 1) * args.chunk : args.t;
+    place.valid_rows = chunk_end - place.first_token;
   }
+
+  PHITUNE_DEVICE static char* q_tile() { return shared_memory(); }
+  PHITUNE_DEVICE static u32* table() { return reinterpret_cast<u32*>(shared_memory() + L.table_at); }
+  PHITUNE_DEVICE static char* ring() { return shared_memory() + L.ring_at; }
 
   // ---- filling shared memory ----
 
   PHITUNE_DEVICE void load_queries() const {
     constexpr int vectors = C.d / 8;
-    const u16* const source = static_cast<const u16*>(args.q) + batch * args.q_strides.b + head * args.q_strides.h;
+    const u16* const source = static_cast<const u16*>(args.q) + place.batch * args.q_strides.b + place.head * args.q_strides.h;
     PHITUNE_UNROLL
     for (int i = 0; i < ceil_div(L.block_rows * vectors, L.threads); ++i) {
       const int at = thread_index() + i * L.threads;
       const int row = at / vectors, column = at % vectors;
-      const bool valid = row < valid_rows;
-      const u16* const from = source + (valid ? (first_token + row) * args.q_strides.t + column * 8 : 0);
-      if (row < L.block_rows) cp_async_16(q_tile + row * L.q_stride + column * 16, from, valid);
+      const int token = place.first_token + (row < place.valid_rows ? row : 0);
+      const u16* const from = source + token * args.q_strides.t + column * 8;
+      if (row < L.block_rows) cp_async_16(q_tile() + row * L.q_stride + column * 16, from, row < place.valid_rows);
     }
   }
 
@@ -94,15 +94,20 @@ struct QueryState {
           PHITUNE_UNROLL
           for (int k = 0; k < lower_degree; ++k) entry |= static_cast<u32>(x.i[k]) << (8 * k + 9);
         }
-        table[at] = entry;
+        table()[at] = entry;
       }
     }
   }
 
-  PHITUNE_DEVICE void load_stage(int stage) const {
+  PHITUNE_DEVICE const char* state_of_chunk() const {
+    const i64 matrix = (static_cast<i64>(place.batch) * args.hk + place.kv_head) * args.chunks + place.chunk;
+    return static_cast<const char*>(args.state) + matrix * (L.rows * L.columns * storage_bytes(C.state));
+  }
+
+  PHITUNE_DEVICE void load_stage(const char* state, int stage) const {
     constexpr int row_bytes = L.columns * storage_bytes(C.state);
     constexpr int vectors = row_bytes / 16;
-    char* const target = ring + stage % C.stages * (L.stage_rows * L.row_stride);
+    char* const target = ring() + stage % C.stages * (L.stage_rows * L.row_stride);
     const char* const source = state + stage * (L.stage_rows * row_bytes);
     PHITUNE_UNROLL
     for (int i = 0; i < ceil_div(L.stage_rows * vectors, L.threads); ++i) {
@@ -123,9 +128,9 @@ struct QueryState {
     if constexpr (C.p == 1)
       return static_cast<u32>(group);
     else if constexpr (L.table_lanes == 1)
-      return table[group];
+      return table()[group];
     else
-      return table[group * 4 + lane() % 4];
+      return table()[group * 4 + lane() % 4];
   }
 
   PHITUNE_DEVICE void read_tuples(Tuples& out, const char* queries, u32 entry) const {
@@ -251,11 +256,12 @@ struct QueryState {
   }
 
   PHITUNE_DEVICE void product() {
-    const char* const queries = q_tile + row_of(0) * L.q_stride;
+    const char* const queries = q_tile() + row_of(0) * L.q_stride;
+    const char* const state = state_of_chunk();
     load_queries();
     PHITUNE_UNROLL
     for (int stage = 0; stage < C.stages - 1; ++stage) {
-      if (stage < L.stage_count) load_stage(stage);
+      if (stage < L.stage_count) load_stage(state, stage);
       cp_async_commit();
     }
     build_table();
@@ -275,9 +281,9 @@ struct QueryState {
         cp_async_wait<C.stages - 2>();
         block_barrier();
       }
-      if (stage + C.stages - 1 < L.stage_count) load_stage(stage + C.stages - 1);
+      if (stage + C.stages - 1 < L.stage_count) load_stage(state, stage + C.stages - 1);
       cp_async_commit();
-      const char* const rows = ring + stage % C.stages * (L.stage_rows * L.row_stride);
+      const char* const rows = ring() + stage % C.stages * (L.stage_rows * L.row_stride);
       PHITUNE_UNROLL
       for (int i = 0; i < L.stage_groups; ++i) {
         const char* const at = rows + i * L.group_rows * L.row_stride;
@@ -304,28 +310,37 @@ struct QueryState {
 
   // ---- the epilogue, one 16-row tile of a warp at a time ----
 
-  PHITUNE_DEVICE void stage_tile(float* out, int m) const {
-    const int g = lane() / 4, t = lane() % 4;
-    PHITUNE_UNROLL
-    for (int h = 0; h < 2; ++h) {
-      float* const row = out + (g + 8 * h) * L.epilogue_stride;
-      PHITUNE_UNROLL
-      for (int n = 0; n < C.e / 8; ++n) *reinterpret_cast<F2*>(row + n * 8 + 2 * t) = F2{acc[m][n][2 * h], acc[m][n][2 * h + 1]};
-      if constexpr (C.normalised) {
-        // The denominator is spread over the terms of z: their sum is exact enough in fp32.
-        float sum = acc[m][n_tiles - 1][2 * h] + acc[m][n_tiles - 1][2 * h + 1];
-        sum += shuffle_xor(sum, 1);
-        sum += shuffle_xor(sum, 2);
-        if (t == 0) row[C.e] = sum;
-      }
-    }
-  }
-
   PHITUNE_DEVICE float gate_factor(int token) const {
     if constexpr (!C.gated)
       return 1.0f;
     else
-      return gate_weight(reinterpret_cast<const F2*>(args.gates)[(static_cast<i64>(batch) * args.hk + kv_head) * args.t + token]);
+      return gate_weight(
+          reinterpret_cast<const F2*>(args.gates)[(static_cast<i64>(place.batch) * args.hk + place.kv_head) * args.t + token]);
+  }
+
+  PHITUNE_DEVICE i64 output_row(int token) const { return (static_cast<i64>(place.batch) * args.hq + place.head) * args.t + token; }
+
+  // exp(G) phi(q) S of 16 rows to `out`, and behind each row the inverse of its denominator.
+  PHITUNE_DEVICE void stage_tile(float* out, int m, int first_row) const {
+    const int g = lane() / 4, t = lane() % 4;
+    PHITUNE_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const int row = first_row + g + 8 * h;
+      const int token = place.first_token + (row < place.valid_rows ? row : 0);
+      float* const to = out + (g + 8 * h) * L.epilogue_stride;
+      const float factor = gate_factor(token);
+      PHITUNE_UNROLL
+      for (int n = 0; n < C.e / 8; ++n)
+        *reinterpret_cast<F2*>(to + n * 8 + 2 * t) = F2{factor * acc[m][n][2 * h], factor * acc[m][n][2 * h + 1]};
+      if constexpr (C.normalised) {
+        // phi(q) z is spread over the columns that hold the terms of z.
+        float sum = acc[m][n_tiles - 1][2 * h] + acc[m][n_tiles - 1][2 * h + 1];
+        sum += shuffle_xor(sum, 1);
+        sum += shuffle_xor(sum, 2);
+        const float denominator = args.row_sum[output_row(token)] + factor * sum;
+        if (t == 0) to[C.e] = denominator != 0.0f ? 1.0f / denominator : 0.0f;
+      }
+    }
   }
 
   PHITUNE_DEVICE void read_partial(float (&out)[8], i64 row, int column) const {
@@ -342,41 +357,40 @@ struct QueryState {
   }
 
   PHITUNE_DEVICE void write_vector(const float* staged, int row, int column) const {
-    const int token = first_token + row;
-    const i64 output_row = (static_cast<i64>(batch) * args.hq + head) * args.t + token;
-    const float factor = gate_factor(token);
+    const int token = place.first_token + row;
     float out[8];
-    read_partial(out, output_row, column);
+    read_partial(out, output_row(token), column);
     PHITUNE_UNROLL
-    for (int i = 0; i < 8; ++i) out[i] += factor * staged[column + i];
+    for (int i = 0; i < 8; ++i) out[i] += staged[column + i];
     if constexpr (C.normalised) {
-      const float denominator = args.row_sum[output_row] + factor * staged[C.e];
-      const float inverse = denominator != 0.0f ? 1.0f / denominator : 0.0f;
       PHITUNE_UNROLL
-      for (int i = 0; i < 8; ++i) out[i] *= inverse;
+      for (int i = 0; i < 8; ++i) out[i] *= staged[C.e];
     }
     U4 packed;
     if constexpr (C.input == Storage::bf16)
       packed = {pack_bf16x2(out[0], out[1]), pack_bf16x2(out[2], out[3]), pack_bf16x2(out[4], out[5]), pack_bf16x2(out[6], out[7])};
     else
       packed = {pack_f16x2(out[0], out[1]), pack_f16x2(out[2], out[3]), pack_f16x2(out[4], out[5]), pack_f16x2(out[6], out[7])};
-    u16* const y = static_cast<u16*>(args.y) + batch * args.y_strides.b + token * args.y_strides.t + head * args.y_strides.h;
+    u16* const y = static_cast<u16*>(args.y) + place.batch * args.y_strides.b + token * args.y_strides.t + place.head * args.y_strides.h;
     store_global_16(y + column, packed);
   }
 
-  PHITUNE_DEVICE void write_outputs() const {
+  PHITUNE_DEVICE void write_outputs() {
+    // Through a shuffle the compiler cannot know that this is the old value: it computes the place again and keeps nothing during the
+    // product.
+    set_place(static_cast<int>(shuffle(static_cast<u32>(block_index_x()), 0)));
     constexpr int vectors = C.e / 8;
-    float* const staging = reinterpret_cast<float*>(ring) + warp() * (16 * L.epilogue_stride);
+    float* const staging = reinterpret_cast<float*>(ring()) + warp() * (16 * L.epilogue_stride);
     PHITUNE_UNROLL
     for (int m = 0; m < C.m_tiles; ++m) {
       const int first_row = (warp() * C.m_tiles + m) * 16;
-      stage_tile(staging, m);
+      stage_tile(staging, m, first_row);
       warp_barrier();
       PHITUNE_UNROLL
       for (int i = 0; i < vectors / 2; ++i) {
         const int at = lane() + 32 * i;
         const int row = at / vectors;
-        if (first_row + row < valid_rows) write_vector(staging + row * L.epilogue_stride, first_row + row, at % vectors * 8);
+        if (first_row + row < place.valid_rows) write_vector(staging + row * L.epilogue_stride, first_row + row, at % vectors * 8);
       }
       warp_barrier();
     }
@@ -386,10 +400,10 @@ struct QueryState {
 /// Launch: query_state_layout(C) threads and shared bytes; x = b * hk * chunks * (hq / hk) * ceil(chunk / block_rows) blocks.
 template <QueryStateConfig C>
 PHITUNE_DEVICE void query_state(const Args& args) {
-  QueryState<C> kernel(args);
-  if (kernel.valid_rows <= 0) return;
+  QueryState<C> kernel(args, block_index_x());
+  if (kernel.place.valid_rows <= 0) return;
   // Without an initial state there is nothing before the first chunk: its tokens are only normalised.
-  if (kernel.chunk > 0 || args.initial_state != nullptr) kernel.product();
+  if (kernel.place.chunk > 0 || args.initial_state != nullptr) kernel.product();
   kernel.write_outputs();
 }
 
