@@ -47,6 +47,7 @@ template <GatesConfig C>
 PHITUNE_DEVICE void gates(const Args& args) {
   using namespace gates_detail;
   constexpr int warps = C.threads / 32, tile = C.threads * C.items;
+  const int own_warp = warp();
   const int start = block_index_x() * args.chunk, head = block_index_y(), batch = block_index_z();
   const int length = args.t - start < args.chunk ? args.t - start : args.chunk;
   const float* log_g = args.log_g + batch * args.g_strides.b + head * args.g_strides.h + start * args.g_strides.t;
@@ -69,12 +70,12 @@ PHITUNE_DEVICE void gates(const Args& args) {
 
     const double own = sum[C.items - 1], through = inclusive_scan(own);
     double* warp_totals = totals + turn * warps;
-    if (lane() == 31) warp_totals[warp()] = through;
+    if (lane() == 31) warp_totals[own_warp] = through;
     block_barrier();
     double before = carry + (through - own);
     for (int w = 0; w < warps; ++w) {
       const double total = warp_totals[w];
-      if (w < warp()) before += total;
+      if (w < own_warp) before += total;
       carry += total;
     }
     PHITUNE_UNROLL

@@ -185,13 +185,14 @@ TEST(Attention, QuadraticGivesTheNormalisedResult) {
 }
 
 TEST(Attention, QuadraticUngatedWithoutNormalisation) {
-  check<AttentionConfig{.d = 32, .e = 64, .p = 3, .gated = false, .sum = false, .quadratic = true, .warps = 4, .m_tiles = 2, .key_tile = 64}>(
-      {{.t = 333}});
+  check<AttentionConfig{
+      .d = 32, .e = 64, .p = 3, .gated = false, .sum = false, .quadratic = true, .warps = 4, .m_tiles = 2, .key_tile = 64}>({{.t = 333}});
 }
 
 TEST(Attention, Fp16KeepsTheRangeOfWeights) {
   // Scores near 300 to the fourth power are far beyond fp16.
-  check<AttentionConfig{.d = 64, .e = 16, .p = 4, .input = Storage::fp16, .output = Storage::fp32, .warps = 4, .m_tiles = 2, .key_tile = 32}>(
+  check<AttentionConfig{
+      .d = 64, .e = 16, .p = 4, .input = Storage::fp16, .output = Storage::fp32, .warps = 4, .m_tiles = 2, .key_tile = 32}>(
       {{.t = 150, .chunk = 128, .deviation = 6}});
   check<AttentionConfig{.d = 16, .e = 64, .p = 2, .input = Storage::fp16, .output = Storage::fp16, .quadratic = true, .key_tile = 64}>(
       {{.t = 200}});
@@ -202,7 +203,8 @@ TEST(Attention, Bf16WithPartialOutputsInFp32AndDegreeOne) {
 }
 
 TEST(Attention, StrongGatesNeitherOverflowNorLoseNearTokens) {
-  check<AttentionConfig{.d = 32, .e = 32, .p = 2, .warps = 4, .m_tiles = 1, .key_tile = 32}>({{.t = 256, .chunk = 256, .strongest_gate = 100}});
+  check<AttentionConfig{.d = 32, .e = 32, .p = 2, .warps = 4, .m_tiles = 1, .key_tile = 32}>(
+      {{.t = 256, .chunk = 256, .strongest_gate = 100}});
   check<AttentionConfig{.d = 32, .e = 32, .p = 2, .input = Storage::fp16, .output = Storage::fp16, .quadratic = true, .key_tile = 32}>(
       {{.t = 256, .strongest_gate = 100}, {.t = 200, .strongest_gate = 3}});
 }
@@ -242,7 +244,8 @@ TEST(AttentionTemplate, ShortProblemsHaveConfigsToo) {
 TEST(AttentionTemplate, SourceDependsOnNothingThatIsKnownAtRunTime) {
   const Config config = knobs({});
   const std::string one = attention_template().source(stage_problem({}, {.t = 4096, .chunk = 1024}), config);
-  EXPECT_EQ(one, attention_template().source(stage_problem({}, {.b = 3, .t = 77, .hq = 4, .hk = 2, .chunk = 64, .head_first = true}), config));
+  EXPECT_EQ(one,
+            attention_template().source(stage_problem({}, {.b = 3, .t = 77, .hq = 4, .hk = 2, .chunk = 64, .head_first = true}), config));
   EXPECT_NE(one, attention_template().source(stage_problem({.p = 4}, {.t = 4096, .chunk = 1024}), config));
 }
 
