@@ -10,9 +10,10 @@
 
 namespace phitune {
 
-/// What `replay:FILE` answers from. Trials are ordered by stage problem key, config and source hash; plan trials by problem key and plan text.
+/// What `replay:FILE` answers from. Trials are ordered by stage problem key, config and source hash; plan trials by problem key and plan
+/// text.
 struct Recording {
-  SweepInfo sweep;                     // id and device_id are 0; sweep.device is the device, replayed as it was recorded
+  SweepInfo sweep;  // id and device_id are 0; sweep.device is the device, replayed as it was recorded
   std::vector<Trial> trials;
   std::vector<PlanTrial> plan_trials;
 };
@@ -23,7 +24,8 @@ struct Recording {
 /// Complete or absent: written beside `path` and renamed. Equal recordings give equal bytes. Throws Error(io).
 void write_recording(const std::filesystem::path& path, const Recording& recording);
 
-/// Throws Error(io) when the file cannot be read, Error(bad_input) naming the line when it is not a recording, is cut short or is of a newer version.
+/// Throws Error(io) when the file cannot be read, Error(bad_input) naming the line when it is not a recording, is cut short or is of a
+/// newer version.
 [[nodiscard]] Recording read_recording(const std::filesystem::path& path);
 
 }  // namespace phitune

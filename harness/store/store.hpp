@@ -25,10 +25,10 @@ enum class Durability { process, power };
 struct StoreOptions {
   OpenMode mode = OpenMode::create;
   Durability durability = Durability::process;
-  int busy_timeout_ms = 10000;      // how long to wait for another process that writes
-  std::int64_t max_bytes = 0;       // > 0: adding fails, as on a full disk, once the file has this size
+  int busy_timeout_ms = 10000;  // how long to wait for another process that writes
+  std::int64_t max_bytes = 0;   // > 0: adding fails, as on a full disk, once the file has this size
   /// Hash of the template text behind a stage, stored with plan trials; empty: template_hash() of template_hash.hpp.
-  std::function<std::string(const PlanStage&)> template_hash;
+  std::function<std::string(const PlanStage&)> template_hash = {};
 };
 
 enum class SweepStatus { running, finished, interrupted, failed };
@@ -38,17 +38,17 @@ enum class SweepStatus { running, finished, interrupted, failed };
 
 /// One tuning run. begin_sweep fills id, uid, device_id, started_at and status.
 struct SweepInfo {
-  std::int64_t id = 0;              // of this file only
-  std::string uid;                  // 128 random bits in hex: the sweep's name in every file
-  std::int64_t device_id = 0;       // of this file only
-  DeviceInfo device;                // with the driver, runtime and ceilings of this sweep
+  std::int64_t id = 0;         // of this file only
+  std::string uid;             // 128 random bits in hex: the sweep's name in every file
+  std::int64_t device_id = 0;  // of this file only
+  DeviceInfo device;           // with the driver, runtime and ceilings of this sweep
   std::string suite, suite_hash;
-  std::string strategy, policy;     // policy: free text, JSON by convention
+  std::string strategy, policy;  // policy: free text, JSON by convention
   std::uint64_t seed = 0;
   std::string phitune_version, nvrtc_version;
   SweepStatus status = SweepStatus::running;
-  std::string reason;               // of interrupted and failed
-  std::string started_at, ended_at; // UTC; ended_at is empty until the sweep ends
+  std::string reason;                // of interrupted and failed
+  std::string started_at, ended_at;  // UTC; ended_at is empty until the sweep ends
 };
 
 struct StoredTrial {
@@ -65,24 +65,26 @@ struct StoredPlanTrial {
 /// A row of the tuned table.
 struct Winner {
   std::int64_t device_id = 0;
-  DeviceInfo device;                // with the driver, runtime and ceilings of the sweep that set it
+  DeviceInfo device;  // with the driver, runtime and ceilings of the sweep that set it
   StoredPlanTrial plan_trial;
   std::string set_at;
-  bool stale = false;               // the text of a template changed since
-  std::string stale_reason;         // which stage; empty when not stale
+  bool stale = false;        // the text of a template changed since
+  std::string stale_reason;  // which stage; empty when not stale
 };
 
 struct StoredDevice {
   std::int64_t id = 0;
-  DeviceInfo info;                  // with the driver, runtime and ceilings of its latest sweep
+  DeviceInfo info;  // with the driver, runtime and ceilings of its latest sweep
 };
 
 /// Which trials; every field that is set must match. `problem` is a Problem::key() and selects plan trials only,
 /// `stage_problem` is a StageProblem::key() and selects stage trials only.
 struct TrialFilter {
-  std::optional<std::int64_t> sweep, device;
-  std::optional<std::string> stage_problem, problem;
-  std::optional<Outcome> outcome;
+  std::optional<std::int64_t> sweep = std::nullopt;
+  std::optional<std::int64_t> device = std::nullopt;
+  std::optional<std::string> stage_problem = std::nullopt;
+  std::optional<std::string> problem = std::nullopt;
+  std::optional<Outcome> outcome = std::nullopt;
 };
 
 struct MergeReport {
@@ -93,7 +95,7 @@ struct MergeReport {
 
 struct StoreInfo {
   std::filesystem::path path;
-  int schema_version = 0;           // of the file, before any migration in memory
+  int schema_version = 0;  // of the file, before any migration in memory
   std::int64_t file_bytes = 0, log_bytes = 0;
   std::int64_t devices = 0, sweeps = 0, problems = 0, stage_problems = 0, trials = 0, plans = 0, plan_trials = 0, winners = 0;
   std::int64_t binaries = 0, binary_bytes = 0;  // compressed
@@ -103,7 +105,8 @@ struct StoreInfo {
 
 /// Not thread-safe: one thread uses a store. Any number of processes may read a file while others write to it.
 /// Every function throws Error (ExitCode::io, or bad_input for a file that is not a phitune database of this or an older version)
-/// that names the file, what is wrong with it and what to do. After an exception the file holds what it held before the call.
+/// that names the file, what is wrong with it and what to do. After an exception the file holds what it held before the call
+/// (before the Batch, when the disk filled up during one).
 class Store {
  public:
   explicit Store(const std::filesystem::path& path, StoreOptions options = {});
@@ -158,7 +161,7 @@ class Store {
   [[nodiscard]] std::vector<StoredDevice> devices();
   /// Id of a device of this file: same uuid, name, architecture and replayed flag.
   [[nodiscard]] std::optional<std::int64_t> find_device(const DeviceInfo& device);
-  [[nodiscard]] std::vector<Problem> problems();                       // that plans were run for
+  [[nodiscard]] std::vector<Problem> problems();  // that plans were run for
   [[nodiscard]] std::vector<StageProblem> stage_problems(const TrialFilter& filter = {});
 
   /// Copies what `from` has and this file has not. `from` is only read.
@@ -170,7 +173,9 @@ class Store {
   /// Adds made while it lives become one transaction; rolled back unless commit() was called. One at a time.
   class Batch {
    public:
-    explicit Batch(Store& store);
+    /// `read` holds one snapshot of the file for reading, and writes nothing.
+    enum class Kind { read, write };
+    explicit Batch(Store& store, Kind kind = Kind::write);
     ~Batch();
     Batch(const Batch&) = delete;
     Batch& operator=(const Batch&) = delete;
@@ -183,6 +188,9 @@ class Store {
 
  private:
   struct State;
+  struct Merger;
+  std::vector<Winner> read_winners(const std::string& condition, const std::vector<std::int64_t>& parameters);
+
   std::unique_ptr<State> state_;
 };
 

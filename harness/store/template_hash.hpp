@@ -7,7 +7,7 @@
 
 namespace phitune {
 
-/// FNV-1a (64 bits, hex) over the source that a stage's template generates and the name and text of every embedded header that the source
+/// SHA-256 (hex) over the source that a stage's template generates and the name and text of every embedded header that the source
 /// reaches through its includes. Independent of compiler, driver and architecture. Empty for a library stage, whose code is not phitune's.
 /// Throws std::exception when this build has no template for the stage. Thread-safe.
 [[nodiscard]] std::string template_hash(const PlanStage& stage);

@@ -1,0 +1,21 @@
+// Trials and sweeps as JSON, field by field as docs/database.md names them. Internal to the store.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "harness/store/store.hpp"
+
+namespace phitune {
+
+[[nodiscard]] nlohmann::ordered_json sweep_json(const SweepInfo& sweep);
+[[nodiscard]] nlohmann::ordered_json device_json(const DeviceInfo& device);
+[[nodiscard]] nlohmann::ordered_json trial_json(const Trial& trial);
+[[nodiscard]] nlohmann::ordered_json plan_trial_json(const PlanTrial& trial);
+
+// The inverse. They throw nlohmann::json::exception or std::invalid_argument, which name the field.
+[[nodiscard]] SweepInfo sweep_from(const nlohmann::json& json);
+[[nodiscard]] DeviceInfo device_from(const nlohmann::json& json);
+[[nodiscard]] Trial trial_from(const nlohmann::json& json);
+[[nodiscard]] PlanTrial plan_trial_from(const nlohmann::json& json);
+
+}  // namespace phitune
