@@ -1,0 +1,66 @@
+// phitune devices: what this machine can run, and what it can do without a GPU.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "harness/cli/command.hpp"
+#include "harness/device/device.hpp"
+#include "harness/error.hpp"
+
+namespace phitune::cli {
+namespace {
+
+nlohmann::json to_json(const DeviceInfo& device) {
+  return {{"name", device.name},
+          {"uuid", device.uuid},
+          {"architecture", device.architecture},
+          {"multiprocessors", device.multiprocessors},
+          {"memory_bytes", device.memory_bytes},
+          {"l2_bytes", device.l2_bytes},
+          {"shared_per_block", device.shared_per_block},
+          {"driver", device.driver},
+          {"runtime", device.runtime}};
+}
+
+int list(bool json, bool quiet) {
+  const DeviceList found = list_devices();
+  const auto code = static_cast<int>(found.devices.empty() ? ExitCode::no_device : ExitCode::ok);
+  if (quiet) return code;
+  if (json) {
+    nlohmann::json devices = nlohmann::json::array();
+    for (const DeviceInfo& device : found.devices) devices.push_back(to_json(device));
+    fmt::print("{}\n", nlohmann::json({{"devices", devices},
+                                       {"reason", found.reason},
+                                       {"nvrtc", Compiler::nvrtc_version()},
+                                       {"nvrtc_architectures", Compiler::architectures()}})
+                           .dump(2));
+    return code;
+  }
+  for (std::size_t i = 0; i < found.devices.size(); ++i) {
+    const DeviceInfo& device = found.devices[i];
+    fmt::print("cuda:{}  {}  {}, {} multiprocessors, {:.0f} GB, L2 {:.0f} MB, driver {}, CUDA {}\n", i, device.name, device.architecture,
+               device.multiprocessors, 1e-9 * static_cast<double>(device.memory_bytes), 1e-6 * static_cast<double>(device.l2_bytes),
+               device.driver, device.runtime);
+  }
+  fmt::print("NVRTC {} compiles for {}\n", Compiler::nvrtc_version(), fmt::join(Compiler::architectures(), ", "));
+  if (found.devices.empty()) {
+    fmt::print(
+        "no usable GPU: {}\n"
+        "Without one phitune can: compile (fill the kernel cache for any architecture above), space, report, export, db,\n"
+        "look winners up (dispatch without --run), and sweep --device replay:FILE, which answers from a recorded sweep.\n",
+        found.reason);
+  }
+  return code;
+}
+
+}  // namespace
+
+void add_devices(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("devices", "List the GPUs; exit code 4 when there is none");
+  auto json = std::make_shared<bool>(false), quiet = std::make_shared<bool>(false);
+  command->add_flag("--json", *json, "print as JSON");
+  command->add_flag("--quiet", *quiet, "print nothing, only set the exit code");
+  command->callback([json, quiet, &action] { action = [json, quiet] { return list(*json, *quiet); }; });
+}
+
+}  // namespace phitune::cli

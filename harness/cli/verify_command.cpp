@@ -1,0 +1,153 @@
+// phitune verify: check stages or a database's winners against the float64 reference on a device, without searching.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "harness/cli/command.hpp"
+#include "harness/device/device.hpp"
+#include "harness/error.hpp"
+#include "harness/tune/stage_search.hpp"
+#include "kernel_templates/stage_template.hpp"
+
+namespace phitune::cli {
+namespace {
+
+struct VerifyFlags {
+  ProblemOptions problems;
+  CompilerFlags compiler;
+  std::string device = "cuda:0";
+  std::string database;
+  std::string shape, stage;
+  std::size_t configs = 1;
+  std::uint64_t seed = 1;
+  bool json = false;
+};
+
+// One table for people or one array for scripts.
+class Findings {
+ public:
+  explicit Findings(bool json) : json_(json) {}
+
+  void add(const std::string& what, const Result& result) {
+    failed_ += result.outcome != Outcome::ok && result.outcome != Outcome::pruned;
+    ++count_;
+    if (json_) {
+      nlohmann::json row = {{"what", what}, {"outcome", to_string(result.outcome)}, {"reason", result.reason}};
+      if (result.errors)
+        row["relative_l2"] = result.errors->relative_l2, row["worst_row"] = result.errors->worst_row,
+        row["tolerance"] = result.errors->tolerance;
+      if (result.timing) row["median_ms"] = result.timing->median_ms;
+      rows_.push_back(row);
+      return;
+    }
+    const std::string error = result.errors ? fmt::format("error {:.2e} (bound {:.1e}, {} rows)", result.errors->relative_l2,
+                                                          result.errors->tolerance, result.errors->rows_checked)
+                                            : "";
+    const std::string time = result.timing ? fmt::format("{:.4f} ms", result.timing->median_ms) : "";
+    fmt::print("{:<14} {:<44} {:<14} {}{}\n", to_string(result.outcome), error, time, what,
+               result.reason.empty() ? "" : "\n    " + result.reason);
+    std::fflush(stdout);
+  }
+
+  int finish() const {
+    if (json_)
+      fmt::print("{}\n", rows_.dump(2));
+    else
+      fmt::print("{} checked, {} failed\n", count_, failed_);
+    return static_cast<int>(failed_ ? ExitCode::failed : ExitCode::ok);
+  }
+
+ private:
+  bool json_;
+  nlohmann::json rows_ = nlohmann::json::array();
+  std::size_t count_ = 0, failed_ = 0;
+};
+
+Result run_one(Device& device, Compiler& compiler, const StageProblem& stage, const Config& config, const MeasurePolicy& policy) {
+  ExecutableStage executable{{stage, config}, nullptr};
+  if (stage.path != Path::library) {
+    const Compiled compiled = compiler.compile(stage_template(stage.stage, stage.path).source(stage, config)).get();
+    if (compiled.outcome != Outcome::ok) {
+      Result failed;
+      failed.outcome = compiled.outcome;
+      failed.reason = compiled.reason;
+      return failed;
+    }
+    executable.binary = compiled.binary;
+  }
+  return device.run_stage(executable, policy);
+}
+
+void verify_stages(const VerifyFlags& flags, Device& device, Compiler& compiler, const MeasurePolicy& policy, Findings& findings) {
+  for (const SuiteProblem& named : flags.problems.load().problems) {
+    for (const PlanShape& shape : plan_shapes(named.problem).shapes) {
+      if (!flags.shape.empty() && shape != PlanShape::parse(flags.shape)) continue;
+      for (const StageProblem& stage : stages_of(named.problem, shape)) {
+        if (stop_requested()) return;
+        if (!flags.stage.empty() && stage.stage != parse_stage(flags.stage)) continue;
+        std::vector<Config> configs = {Config{}};
+        if (stage.path != Path::library) {
+          const Space space = stage_template(stage.stage, stage.path).space(stage, device.info());
+          std::mt19937_64 rng(flags.seed);
+          configs.clear();
+          for (const std::size_t index : space.sample(flags.configs, rng)) configs.push_back(space.at(index));
+        }
+        for (const Config& config : configs)
+          findings.add(fmt::format("{} [{}]", stage.key(), config.text()), run_one(device, compiler, stage, config, policy));
+      }
+    }
+  }
+}
+
+// The very binaries that were timed, on the device at hand.
+void verify_winners(const VerifyFlags& flags, Device& device, const MeasurePolicy& policy, Findings& findings) {
+  Store store = open_read_only(flags.database);
+  const auto here = store.find_device(device.info());
+  if (!here) throw Error(ExitCode::bad_input, fmt::format("{} has no winners of {}", flags.database, device.info().name));
+  for (const Winner& winner : store.winners(here)) {
+    if (stop_requested()) return;
+    const PlanTrial& trial = winner.plan_trial.trial;
+    std::vector<ExecutableStage> stages;
+    for (std::size_t i = 0; i < trial.plan.stages.size(); ++i) {
+      const std::string& hash = trial.cubin_hashes[i];
+      stages.push_back({trial.plan.stages[i], hash.empty() ? nullptr : store.binary(hash)});
+    }
+    const auto results = device.run_plans(trial.plan.problem, std::span(&stages, 1), policy);
+    findings.add(trial.plan.problem.key() + " | " + trial.plan.shape.text(), results.front());
+  }
+}
+
+int verify(const VerifyFlags& flags) {
+  const std::unique_ptr<Device> device = open_device(flags.device);
+  MeasurePolicy policy;
+  policy.seed = flags.seed;
+  Findings findings(flags.json);
+  if (!flags.database.empty()) {
+    verify_winners(flags, *device, policy, findings);
+  } else {
+    Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
+    verify_stages(flags, *device, compiler, policy, findings);
+  }
+  const int code = findings.finish();
+  return stop_requested() ? static_cast<int>(ExitCode::interrupted) : code;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("verify", "Check a database's winners, or the stages of a problem, against the float64 reference");
+  auto flags = std::make_shared<VerifyFlags>();
+  flags->problems.add_to(*command);
+  flags->compiler.add_to(*command);
+  command->add_option("--device", flags->device, "cuda:N")->capture_default_str();
+  command->add_option("--db", flags->database, "check this database's winners on this device instead of the stages of a problem");
+  command->add_option("--shape", flags->shape, "only this plan shape, e.g. \"expand_mma c1024 d_tile8 state_bf16 partial_bf16\"");
+  command->add_option("--stage", flags->stage, "only this stage, e.g. query_state");
+  command->add_option("--configs", flags->configs, "random configs of each stage")->capture_default_str();
+  command->add_option("--seed", flags->seed, "of the configs and of the inputs")->capture_default_str();
+  command->add_flag("--json", flags->json, "print as JSON");
+  command->footer("Examples:\n  phitune verify --db phitune.db\n  phitune verify --problem \"b1 t1000 h2 d32 p3 fp16 none\" --configs 3");
+  command->callback([flags, &action] { action = [flags] { return verify(*flags); }; });
+}
+
+}  // namespace phitune::cli
