@@ -17,11 +17,12 @@ struct MeasurePolicy {
   int warmup = 2;
   int min_samples = 5;
   int max_samples = 30;
-  double target_relative_ci = 0.01;      // stop once the 95 % interval of the median is narrower than this share of it
-  double abandon_above_ms = 0;           // > 0: one sample above 3x this ends the measurement (clearly beaten)
-  double timeout_ms = 10000;             // longer than this for one launch: timed_out
+  double target_relative_ci = 0.01;  // stop once the 95 % interval of the median is narrower than this share of it
+  double abandon_above_ms = 0;       // > 0: one sample above 3x this ends the measurement (clearly beaten)
+  double timeout_ms = 10000;         // longer than this for one launch: timed_out
   bool cold_l2 = true;
   std::uint64_t seed = 1;
+  bool adversarial = true;  // run_plans checks every kind of adversarial input too (harness/verify/inputs.hpp)
 };
 
 /// A stage ready to run: its binary (empty for library stages) and where it stands in the plan.
@@ -48,5 +49,12 @@ class Device {
 
 /// "cuda:0" or "replay:FILE". Throws Error with what to do when there is no such device.
 [[nodiscard]] std::unique_ptr<Device> open_device(const std::string& name);
+
+/// The GPUs of this machine, unmeasured (copy_tbps and matrix_tflops are 0); `reason` says why there are none. Never throws.
+struct DeviceList {
+  std::vector<DeviceInfo> devices;
+  std::string reason;
+};
+[[nodiscard]] DeviceList list_devices();
 
 }  // namespace phitune

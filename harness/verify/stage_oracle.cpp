@@ -70,10 +70,10 @@ std::vector<std::int64_t> sample_tokens(Context& c, std::int64_t n) {
   return {out.begin(), out.end()};
 }
 
-/// Starts of runs of `kRun` rows: the first, the last and a few others.
-std::vector<std::int64_t> sample_runs(Context& c, std::int64_t rows) {
+/// Starts of runs of `kRun` rows: the first, the last and `drawn` others.
+std::vector<std::int64_t> sample_runs(Context& c, std::int64_t rows, int drawn = 4) {
   std::set<std::int64_t> out{0, rows - kRun};
-  for (int i = 0; i < 4; ++i) out.insert(c.draw(rows - kRun + 1));
+  for (int i = 0; i < drawn; ++i) out.insert(c.draw(rows - kRun + 1));
   return {out.begin(), out.end()};
 }
 
@@ -163,6 +163,7 @@ std::vector<Check> update_state_checks(Context& c) {
   for (const ChunkOfHead& at : sample_chunks(c, c.p.hk, c.p.final_state ? c.chunks : c.chunks - 1)) {
     for (const std::int64_t start : sample_runs(c, rows)) runs.push_back({at, start});
   }
+  if (runs.empty()) return {};
   parallel_for(runs.size(), [&](std::size_t i) { runs[i].sums = update_rows(c, runs[i].at, runs[i].start, kRun); });
   for (Run& run : runs) {
     const std::int64_t base = ((run.at.b * c.p.hk + run.at.head) * c.chunks + run.at.n) * rows + run.start;
@@ -216,8 +217,8 @@ std::vector<Check> scan_checks(Context& c) {
   for (const std::int64_t head : std::set<std::int64_t>{0, heads - 1, c.draw(heads)}) {
     const std::vector<double> decays = chunk_decays(c, head);
     std::set<std::int64_t> chunks{0, std::min<std::int64_t>(1, c.chunks - 1), c.chunks - 1};
-    for (int i = 0; i < 4; ++i) chunks.insert(c.draw(c.chunks));
-    for (const std::int64_t start : sample_runs(c, rows)) {
+    for (int i = 0; i < 2; ++i) chunks.insert(c.draw(c.chunks));
+    for (const std::int64_t start : sample_runs(c, rows, 2)) {
       std::vector<std::vector<std::vector<double>>> states(kRun);
       parallel_for(kRun, [&](std::size_t r) { states[r] = scan_row(c, head, start + static_cast<std::int64_t>(r), decays); });
       for (const std::int64_t n : chunks) {

@@ -1,0 +1,65 @@
+#include <algorithm>
+
+#include "harness/device/gpu_session.hpp"
+
+namespace phitune::cuda {
+
+namespace {
+
+constexpr std::int64_t kCopyBytes = std::int64_t{1} << 30;
+constexpr std::int64_t kMatrix = 8192;
+// Far larger than any cache, so there is nothing to flush.
+constexpr MeasurePolicy kPolicy{.warmup = 3, .min_samples = 11, .max_samples = 11, .target_relative_ci = 0, .cold_l2 = false};
+
+InputTensor random_matrix(std::int64_t rows, std::int64_t columns, inputs::Stream stream) {
+  InputTensor tensor{.shape = {.dtype = Dtype::bf16,
+                               .count = rows * columns,
+                               .width = columns,
+                               .t = rows,
+                               .heads = 1,
+                               .strides = {.b = 0, .t = columns, .h = 0}},
+                     .spec = {}};
+  tensor.spec.stream = static_cast<int>(stream);
+  tensor.spec.width = static_cast<int>(columns);
+  return tensor;
+}
+
+double copy_tbps(GpuSession& session, std::int64_t memory_bytes) {
+  const std::int64_t size = std::min(kCopyBytes, memory_bytes / 8 / 8192 * 8192);
+  const DeviceBuffer source(static_cast<std::size_t>(size)), target(static_cast<std::size_t>(size));
+  session.utilities.fill(random_matrix(size / 2 / 4096, 4096, inputs::Stream::q), source.data());
+  const Graph graph(session.stream.get(), [&](cudaStream_t stream) {
+    check(cudaMemcpyAsync(target.data(), source.data(), source.size(), cudaMemcpyDeviceToDevice, stream));
+  });
+  return 2e-9 * static_cast<double>(size) / session.measurement.measure(graph, kPolicy).median_ms;
+}
+
+double matrix_tflops(GpuSession& session) {
+  if (!session.gemms.reason().empty()) return 0;
+  const std::size_t bytes = static_cast<std::size_t>(kMatrix * kMatrix) * 2;
+  const DeviceBuffer a(bytes), b(bytes), c(bytes);
+  session.utilities.fill(random_matrix(kMatrix, kMatrix, inputs::Stream::q), a.data());
+  session.utilities.fill(random_matrix(kMatrix, kMatrix, inputs::Stream::k), b.data());
+  const GemmOperand operand{.dtype = Dtype::bf16, .leading = kMatrix, .batch = kMatrix * kMatrix};
+  const Gemm gemm{.m = kMatrix,
+                  .n = kMatrix,
+                  .k = kMatrix,
+                  .a_transposed = false,
+                  .batch = 1,
+                  .outer = {1, 1},
+                  .a = operand,
+                  .b = operand,
+                  .c = operand};
+  const Graph graph(session.stream.get(),
+                    [&](cudaStream_t stream) { session.gemms.run(gemm, {.a = a.data(), .b = b.data(), .c = c.data()}, stream); });
+  const double n = static_cast<double>(kMatrix);
+  return 2e-9 * n * n * n / session.measurement.measure(graph, kPolicy).median_ms;
+}
+
+}  // namespace
+
+Ceilings measure_ceilings(GpuSession& session, std::int64_t memory_bytes) {
+  return {.copy_tbps = copy_tbps(session, memory_bytes), .matrix_tflops = matrix_tflops(session)};
+}
+
+}  // namespace phitune::cuda

@@ -1,0 +1,341 @@
+#include "harness/device/gpu_device.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <optional>
+
+#include "harness/device/gpu_properties.hpp"
+#include "harness/device/gpu_session.hpp"
+#include "harness/device/trial_run.hpp"
+#include "harness/error.hpp"
+#include "harness/measure/statistics.hpp"
+#include "harness/verify/oracle.hpp"
+
+namespace phitune {
+
+namespace {
+
+constexpr std::size_t kKeptReferences = 64;
+
+using Checks = std::shared_ptr<const std::vector<Check>>;
+
+class Stopwatch {
+ public:
+  [[nodiscard]] double ms() const { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// References computed before, by what they are references of; the oldest is forgotten.
+class References {
+ public:
+  template <typename Make>
+  Checks get(const std::string& key, Make&& make) {
+    const auto found = std::ranges::find(kept_, key, &Kept::key);
+    if (found != kept_.end()) return found->checks;
+    if (kept_.size() >= kKeptReferences) kept_.erase(kept_.begin());
+    kept_.push_back({key, std::make_shared<const std::vector<Check>>(make())});
+    return kept_.back().checks;
+  }
+
+ private:
+  struct Kept {
+    std::string key;
+    Checks checks;
+  };
+  std::vector<Kept> kept_;
+};
+
+/// Makes the device current and the context alive.
+int select(int ordinal) {
+  cuda::check(cudaSetDevice(ordinal));
+  return ordinal;
+}
+
+void time_into(Result& result, Timing timing) {
+  if (auto reason = unstable(timing.samples_ms)) {
+    result.outcome = Outcome::unstable;
+    result.reason = std::move(*reason);
+  }
+  result.timing = std::move(timing);
+}
+
+void judge(Result& result, cuda::TrialledOutcome trialled) {
+  result.outcome = trialled.outcome;
+  result.reason = std::move(trialled.reason);
+  result.errors = trialled.errors;
+}
+
+}  // namespace
+
+struct GpuDevice::State {
+  explicit State(int device_ordinal)
+      : info(cuda::device_info(device_ordinal)),
+        ordinal(select(device_ordinal)),
+        nvml(cuda::pci_bus_id(device_ordinal)),
+        utilities(cuda::compile_utilities(info.architecture)),
+        session(make_session()) {
+    const cuda::Ceilings ceilings = cuda::measure_ceilings(*session, info.memory_bytes);
+    info.copy_tbps = ceilings.copy_tbps;
+    info.matrix_tflops = ceilings.matrix_tflops;
+  }
+
+  ~State() {
+    // Freeing anything would wait for the kernel that never ends.
+    if (!lost.empty()) static_cast<void>(session.release());
+  }
+
+  std::unique_ptr<cuda::GpuSession> make_session() const { return std::make_unique<cuda::GpuSession>(utilities, info, nvml); }
+
+  void require_alive() const {
+    if (!lost.empty()) throw DeviceLost(lost);
+  }
+
+  /// Runs `evaluate` and turns what goes wrong with a candidate into a result.
+  template <typename Evaluate>
+  Result guarded(const MeasurePolicy& policy, Evaluate&& evaluate) {
+    Result result;
+    result.seed = policy.seed;
+    const auto failed = [&result](Outcome outcome, const std::string& reason) {
+      result.outcome = outcome;
+      result.reason = reason;
+      result.timing.reset();
+    };
+    try {
+      evaluate(result);
+    } catch (const cuda::OutOfMemory& error) {
+      failed(Outcome::pruned, error.what());
+    } catch (const cuda::NotRunnable& error) {
+      failed(error.outcome(), error.what());
+    } catch (const cuda::TimedOut& error) {
+      failed(Outcome::timed_out, error.what());
+      if (error.hung()) lost = fmt::format("{} runs a kernel that does not end; restart phitune to go on", info.name);
+    } catch (const cuda::CudaError& error) {
+      failed(Outcome::launch_failed, error.what());
+      recover(error.what());
+    }
+    return result;
+  }
+
+  /// After an error that leaves the context unusable: everything is given back, the context destroyed and made anew.
+  void recover(const std::string& cause) {
+    if (!cuda::context_is_broken()) return;
+    ++recoveries;
+    try {
+      session.reset();
+      cuda::check(cudaDeviceReset());
+      select(ordinal);
+      session = make_session();
+    } catch (const cuda::CudaError& error) {
+      lost = fmt::format("{} could not be used again after {}: {}", info.name, cause, error.what());
+    }
+  }
+
+  Args bind_stage(const StageProblem& problem, const MeasurePolicy& policy) {
+    Args args;
+    set_sizes(args, problem);
+    session->pool.begin();
+    for (const Buffer buffer : inputs_of(problem)) {
+      void* data = buffer == Buffer::gates ? session->pool.gates(problem, policy.seed, InputKind::normal)
+                                           : session->pool.input(input_tensor(buffer, problem, policy.seed, InputKind::normal));
+      set_pointer(args, buffer, data);
+    }
+    for (const Buffer buffer : outputs_of(problem)) {
+      set_pointer(args, buffer, session->pool.scratch(std::string(to_string(buffer)), buffer_shape(buffer, problem).size_bytes()));
+    }
+    return args;
+  }
+
+  /// The user's tensors of a plan, and its workspace.
+  Args bind_plan(const StageProblem& whole, const PlanShape& shape, InputKind kind, std::uint64_t seed) {
+    const Problem& problem = whole.problem;
+    Args args;
+    std::vector<Buffer> inputs{Buffer::q, Buffer::k, Buffer::v};
+    if (problem.gated) inputs.push_back(Buffer::log_g);
+    if (problem.initial_state) inputs.push_back(Buffer::initial_state);
+    for (const Buffer buffer : inputs) set_pointer(args, buffer, session->pool.input(input_tensor(buffer, whole, seed, kind)));
+    for (const Buffer buffer : plan_outputs(problem)) {
+      set_pointer(args, buffer, session->pool.scratch(std::string(to_string(buffer)), buffer_shape(buffer, whole).size_bytes()));
+    }
+    bind_workspace(args, problem, shape, session->pool.scratch("workspace", workspace_of(problem, shape).total()));
+    return args;
+  }
+
+  static std::vector<Buffer> plan_outputs(const Problem& problem) {
+    if (problem.final_state) return {Buffer::y, Buffer::final_state};
+    return {Buffer::y};
+  }
+
+  /// Verifies one plan on one kind of input; every kind of input is its own use of the pool.
+  cuda::TrialledOutcome verify_plan(const StageProblem& whole, std::span<const ExecutableStage> stages, InputKind kind,
+                                    const MeasurePolicy& policy) {
+    const Problem& problem = whole.problem;
+    session->pool.begin();
+    const Args args = bind_plan(whole, shape_of(stages), kind, policy.seed);
+    const Checks checks = references.get(fmt::format("{} {} {}", problem.key(), to_string(kind), policy.seed),
+                                         [&] { return plan_checks(problem, policy.seed, kind); });
+    const cuda::Pipeline pipeline(stages, args, session->gemms);
+    const std::vector<Buffer> outputs = plan_outputs(problem);
+    cuda::TrialledOutcome outcome = cuda::verify_on_device(*session, {.pipeline = pipeline,
+                                                                      .args = args,
+                                                                      .problem = whole,
+                                                                      .outputs = outputs,
+                                                                      .checks = *checks,
+                                                                      .timeout_ms = policy.timeout_ms,
+                                                                      .finite = kind == InputKind::normal});
+    if (outcome.outcome != Outcome::ok && kind != InputKind::normal)
+      outcome.reason = fmt::format("with {}: {}", to_string(kind), outcome.reason);
+    return outcome;
+  }
+
+  Result verify_plan_on_all(const StageProblem& whole, std::span<const ExecutableStage> stages, const MeasurePolicy& policy) {
+    return guarded(policy, [&](Result& result) {
+      const Stopwatch watch;
+      judge(result, verify_plan(whole, stages, InputKind::normal, policy));
+      if (policy.adversarial) {
+        for (const InputKind kind : adversarial_kinds()) {
+          if (result.outcome != Outcome::ok) break;
+          cuda::TrialledOutcome outcome = verify_plan(whole, stages, kind, policy);
+          // The stored errors stay those of normal inputs, which the tolerance's relative l2 is about.
+          if (outcome.outcome != Outcome::ok) judge(result, std::move(outcome));
+        }
+      }
+      result.verify_ms = watch.ms();
+    });
+  }
+
+  void time_plans(const StageProblem& whole, std::span<const std::vector<ExecutableStage>> plans, const std::vector<std::size_t>& chosen,
+                  const MeasurePolicy& policy, std::vector<Result>& results) {
+    const Stopwatch watch;
+    session->pool.begin();
+    // The largest workspace first: all plans lie in the same memory, one after another.
+    std::int64_t workspace = 0;
+    for (const std::size_t i : chosen) workspace = std::max(workspace, workspace_of(whole.problem, shape_of(plans[i])).total());
+    static_cast<void>(session->pool.scratch("workspace", workspace));
+    std::vector<cuda::Pipeline> pipelines;
+    std::vector<cuda::Graph> graphs;
+    for (const std::size_t i : chosen) {
+      const Args args = bind_plan(whole, shape_of(plans[i]), InputKind::normal, policy.seed);
+      pipelines.emplace_back(plans[i], args, session->gemms);
+    }
+    for (const cuda::Pipeline& pipeline : pipelines)
+      graphs.emplace_back(session->stream.get(), [&](cudaStream_t s) { pipeline.enqueue(s); });
+    std::vector<const cuda::Graph*> pointers;
+    for (const cuda::Graph& graph : graphs) pointers.push_back(&graph);
+    std::vector<Timing> timings = session->measurement.measure_interleaved(pointers, policy);
+    for (std::size_t n = 0; n < chosen.size(); ++n) {
+      time_into(results[chosen[n]], std::move(timings[n]));
+      results[chosen[n]].measure_ms = watch.ms() / static_cast<double>(chosen.size());
+    }
+  }
+
+  DeviceInfo info;
+  int ordinal;
+  Nvml nvml;
+  std::shared_ptr<const Binary> utilities;
+  std::unique_ptr<cuda::GpuSession> session;
+  References references;
+  std::string lost;  // why the device cannot go on; empty while it can
+  int recoveries = 0;
+};
+
+GpuDevice::GpuDevice(int ordinal) {
+  try {
+    state_ = std::make_unique<State>(ordinal);
+  } catch (const cuda::CudaError& error) {
+    throw Error(ExitCode::no_device,
+                fmt::format("cuda:{} cannot be used: {}. Check with nvidia-smi that it is free and healthy", ordinal, error.what()));
+  }
+}
+
+GpuDevice::~GpuDevice() = default;
+
+const DeviceInfo& GpuDevice::info() const { return state_->info; }
+
+int GpuDevice::recoveries() const { return state_->recoveries; }
+
+GpuDevice::Coldness GpuDevice::coldness() {
+  state_->require_alive();
+  const cuda::Coldness& seen = state_->session->measurement.coldness();
+  return {.hot_ms = seen.hot_ms, .cold_ms = seen.cold_ms, .works = seen.works};
+}
+
+Result GpuDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) {
+  State& state = *state_;
+  state.require_alive();
+  const StageProblem& problem = stage.stage.problem;
+  return state.guarded(policy, [&](Result& result) {
+    const Stopwatch verifying;
+    const Args args = state.bind_stage(problem, policy);
+    const Checks checks =
+        state.references.get(fmt::format("{} {}", problem.key(), policy.seed), [&] { return stage_checks(problem, policy.seed); });
+    const cuda::Pipeline pipeline(std::span(&stage, 1), args, state.session->gemms);
+    const std::vector<Buffer> outputs = outputs_of(problem);
+    judge(result, cuda::verify_on_device(*state.session, {.pipeline = pipeline,
+                                                          .args = args,
+                                                          .problem = problem,
+                                                          .outputs = outputs,
+                                                          .checks = *checks,
+                                                          .timeout_ms = policy.timeout_ms}));
+    result.verify_ms = verifying.ms();
+    if (result.outcome != Outcome::ok) return;
+    const Stopwatch measuring;
+    const cuda::Graph graph(state.session->stream.get(), [&](cudaStream_t stream) { pipeline.enqueue(stream); });
+    time_into(result, state.session->measurement.measure(graph, policy));
+    result.measure_ms = measuring.ms();
+  });
+}
+
+std::vector<Result> GpuDevice::run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
+                                         const MeasurePolicy& policy) {
+  State& state = *state_;
+  state.require_alive();
+  // A stage problem gives the user's tensors their shapes; its own shape does not matter to them.
+  const StageProblem whole{.problem = problem, .shape = {.fusion = Fusion::quadratic}, .stage = Stage::attention};
+  std::vector<Result> results;
+  std::vector<std::size_t> right;
+  for (const std::vector<ExecutableStage>& plan : plans) {
+    state.require_alive();
+    results.push_back(state.verify_plan_on_all(whole, plan, policy));
+    if (results.back().outcome == Outcome::ok) right.push_back(results.size() - 1);
+  }
+  if (right.empty()) return results;
+  state.require_alive();
+  const Result timed = state.guarded(policy, [&](Result&) { state.time_plans(whole, plans, right, policy, results); });
+  if (timed.outcome != Outcome::ok) {
+    for (const std::size_t i : right) {
+      results[i].outcome = timed.outcome;
+      results[i].reason = "while the finalists were timed in turns: " + timed.reason;
+      results[i].timing.reset();
+    }
+  }
+  return results;
+}
+
+PlanShape shape_of(std::span<const ExecutableStage> stages) {
+  PlanShape shape{.fusion = Fusion::quadratic};
+  for (const ExecutableStage& stage : stages) {
+    const PlanShape& part = stage.stage.problem.shape;
+    switch (stage.stage.problem.stage) {
+      case Stage::attention:
+        shape.partial = part.partial;
+        shape.chunk = part.chunk;
+        break;
+      // The scan keeps all there is to know of the states, and which strategy it belongs to.
+      case Stage::scan:
+        shape.fusion = part.fusion;
+        shape.d_tile = part.d_tile;
+        shape.state = part.state;
+        break;
+      default:
+        break;
+    }
+  }
+  return shape;
+}
+
+}  // namespace phitune

@@ -1,0 +1,42 @@
+// A real GPU: loads candidates, checks them against the oracle, times them, and survives the ones that break it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "harness/device/device.hpp"
+
+namespace phitune {
+
+/// The contract is Device's. A kernel that breaks the CUDA context (an illegal address) is launch_failed; the context is then made anew and
+/// the sweep goes on. A kernel that never ends is timed_out; nothing can end it from this process, so every later call throws DeviceLost.
+class GpuDevice : public Device {
+ public:
+  /// Measures the device's rates. Throws Error(no_device) when there is no such GPU.
+  explicit GpuDevice(int ordinal);
+  ~GpuDevice() override;
+
+  [[nodiscard]] const DeviceInfo& info() const override;
+  Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) override;
+  std::vector<Result> run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
+                                const MeasurePolicy& policy) override;
+
+  /// The cold-cache self-test: a read of a buffer that fits the L2 cache, straight after itself and after the flush, in ms.
+  struct Coldness {
+    double hot_ms = 0, cold_ms = 0;
+    bool works = false;
+  };
+  [[nodiscard]] Coldness coldness();
+
+  /// How often a candidate broke the context.
+  [[nodiscard]] int recoveries() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// The full shape of a plan from its stages, each of which keeps only the fields it depends on.
+[[nodiscard]] PlanShape shape_of(std::span<const ExecutableStage> stages);
+
+}  // namespace phitune

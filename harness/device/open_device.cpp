@@ -1,0 +1,31 @@
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "harness/device/gpu_device.hpp"
+#include "harness/device/replay_device.hpp"
+#include "harness/error.hpp"
+
+namespace phitune {
+
+namespace {
+
+int ordinal_of(const std::string& name, std::string_view digits) {
+  int ordinal = 0;
+  const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), ordinal);
+  if (code != std::errc{} || end != digits.data() + digits.size() || ordinal < 0)
+    throw Error(ExitCode::usage, fmt::format("'{}' does not name a GPU; write cuda:0 for the first one", name));
+  return ordinal;
+}
+
+}  // namespace
+
+std::unique_ptr<Device> open_device(const std::string& name) {
+  constexpr std::string_view cuda = "cuda:", replay = "replay:";
+  if (name == "cuda") return std::make_unique<GpuDevice>(0);
+  if (name.starts_with(cuda)) return std::make_unique<GpuDevice>(ordinal_of(name, std::string_view(name).substr(cuda.size())));
+  if (name.starts_with(replay)) return open_replay(name.substr(replay.size()));
+  throw Error(ExitCode::usage, fmt::format("there is no device '{}'; use cuda:N for a GPU or replay:FILE for a recording", name));
+}
+
+}  // namespace phitune

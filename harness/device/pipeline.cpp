@@ -1,0 +1,31 @@
+#include "harness/device/pipeline.hpp"
+
+namespace phitune::cuda {
+
+Pipeline::Pipeline(std::span<const ExecutableStage> stages, const Args& args, const GemmLibrary& gemms) : args_(args), gemms_(gemms) {
+  for (const ExecutableStage& stage : stages) {
+    const StageProblem& problem = stage.stage.problem;
+    Step step{.problem = problem, .kernel = {}, .launch = {}};
+    if (problem.path == Path::library) {
+      if (!gemms.reason().empty()) throw NotRunnable(Outcome::pruned, gemms.reason());
+    } else if (!stage.binary) {
+      throw NotRunnable(Outcome::pruned, "stage " + std::string(to_string(problem.stage)) + " came without its compiled kernel");
+    } else {
+      step.launch = stage_template(problem.stage, problem.path).launch(problem, stage.stage.config);
+      step.kernel = Kernel(*stage.binary, step.launch.dynamic_shared_bytes);
+    }
+    steps_.push_back(std::move(step));
+  }
+}
+
+void Pipeline::enqueue(cudaStream_t stream) const {
+  for (const Step& step : steps_) {
+    if (step.problem.path == Path::library) {
+      gemms_.run(gemm_of(step.problem), gemm_pointers(step.problem, args_), stream);
+    } else {
+      step.kernel.launch(step.launch, &args_, stream);
+    }
+  }
+}
+
+}  // namespace phitune::cuda

@@ -1,0 +1,89 @@
+#include "harness/measure/statistics.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <vector>
+
+namespace phitune {
+
+namespace {
+
+constexpr std::size_t kContenderSamples = 10;
+constexpr double kContenderShare = 1.1;
+constexpr double kBeatenBySample = 3;
+constexpr double kBeatenByAll = 1.25;
+constexpr double kUnstableShare = 0.25;
+constexpr double kUnstableMs = 0.003;
+
+std::vector<double> sorted(std::span<const double> samples) {
+  std::vector<double> out(samples.begin(), samples.end());
+  std::ranges::sort(out);
+  return out;
+}
+
+bool is_contender(std::span<const double> samples, const MeasurePolicy& policy) {
+  return policy.abandon_above_ms <= 0 || median(samples) <= kContenderShare * policy.abandon_above_ms;
+}
+
+bool is_narrow(std::span<const double> samples, double target) {
+  const std::optional<Interval> interval = median_interval(samples);
+  return interval && interval->high - interval->low <= target * median(samples);
+}
+
+bool is_beaten(std::span<const double> samples, const MeasurePolicy& policy) {
+  if (policy.abandon_above_ms <= 0) return false;
+  const auto [fastest, slowest] = std::ranges::minmax(samples);
+  if (samples.size() == 1 && slowest > kBeatenBySample * policy.abandon_above_ms) return true;
+  return samples.size() >= static_cast<std::size_t>(policy.min_samples) && fastest > kBeatenByAll * policy.abandon_above_ms;
+}
+
+}  // namespace
+
+double quantile(std::span<const double> samples, double share) {
+  if (samples.empty()) throw std::invalid_argument("a quantile of no samples");
+  const std::vector<double> ordered = sorted(samples);
+  const double position = share * static_cast<double>(ordered.size() - 1);
+  const auto below = static_cast<std::size_t>(position);
+  const std::size_t above = std::min(below + 1, ordered.size() - 1);
+  return ordered[below] + (position - static_cast<double>(below)) * (ordered[above] - ordered[below]);
+}
+
+double median(std::span<const double> samples) { return quantile(samples, 0.5); }
+
+double interquartile_range(std::span<const double> samples) { return quantile(samples, 0.75) - quantile(samples, 0.25); }
+
+std::optional<Interval> median_interval(std::span<const double> samples) {
+  // The median lies below the l-th smallest of n samples when fewer than l of them fall below it: a binomial tail with share 1/2.
+  const std::size_t n = samples.size();
+  double probability = std::pow(0.5, static_cast<double>(n)), tail = probability;
+  std::size_t l = 0;
+  while (tail <= 0.025 && l < n) {
+    ++l;
+    probability *= static_cast<double>(n - l + 1) / static_cast<double>(l);
+    tail += probability;
+  }
+  if (l == 0) return std::nullopt;
+  const std::vector<double> ordered = sorted(samples);
+  return Interval{.low = ordered[l - 1], .high = ordered[n - l]};
+}
+
+Next next_step(std::span<const double> samples, const MeasurePolicy& policy) {
+  if (samples.empty()) return Next::sample;
+  if (is_beaten(samples, policy)) return Next::abandon;
+  if (samples.size() >= static_cast<std::size_t>(std::max(1, policy.max_samples))) return Next::stop;
+  std::size_t needed = static_cast<std::size_t>(std::max(1, policy.min_samples));
+  if (is_contender(samples, policy)) needed = std::max(needed, kContenderSamples);
+  return samples.size() >= needed && is_narrow(samples, policy.target_relative_ci) ? Next::stop : Next::sample;
+}
+
+std::optional<std::string> unstable(std::span<const double> samples) {
+  const double middle = median(samples), spread = interquartile_range(samples);
+  if (spread <= kUnstableShare * middle || spread <= kUnstableMs) return std::nullopt;
+  return fmt::format("samples scatter: interquartile range {:.4g} ms around a median of {:.4g} ms, {} samples", spread, middle,
+                     samples.size());
+}
+
+}  // namespace phitune
