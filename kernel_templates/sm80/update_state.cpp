@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "kernel_templates/common/tspow.cuh"
+
 namespace phitune {
 
 namespace {
@@ -37,13 +39,21 @@ std::int64_t dynamic_shared(const StageProblem& s, const Config& c) {
   return tile_shared(s, c) + weights;
 }
 
-// Accumulators, A and B fragments, base factors and addresses, as the compiler has been seen to need them.
+// Registers for where each row's features are, when the rows of a warp do not share them.
+std::int64_t address_registers(const StageProblem& s, const Config& c) {
+  const std::int64_t block = tspow::power(s.shape.d_tile, static_cast<int>(s.problem.p));
+  if (block % (16 * c.at("m_tiles")) == 0) return 0;
+  return c.at("m_tiles") * (block % 16 == 0 ? s.problem.p + 1 : 2 * s.problem.p);
+}
+
+// A fit to what the compiler uses: beyond accumulators and A fragments it keeps addresses of V (by e) and, unrolled, a second step's
+// factors.
 std::int64_t estimated_registers(const StageProblem& s, const Config& c) {
-  const std::int64_t words = is_packed(s) ? 1 : 2;
-  const std::int64_t accumulators = c.at("m_tiles") * 4 * (s.problem.e / 8 + (has_sum(s) ? 1 : 0));
-  const std::int64_t a = c.at("m_tiles") * 8;
-  const std::int64_t base = 4;
-  return accumulators + a + base + 8 * words + 40;
+  const std::int64_t m_tiles = c.at("m_tiles");
+  const std::int64_t accumulators = m_tiles * 4 * (s.problem.e / 8 + (has_sum(s) ? 1 : 0));
+  const std::int64_t unrolled = (c.at("unroll") / 32 - 1) * (8 + 4 * m_tiles);
+  const std::int64_t tf32 = is_packed(s) ? 0 : 16;
+  return accumulators + 8 * m_tiles + s.problem.e * 7 / 16 + address_registers(s, c) + unrolled + tf32 + 36;
 }
 
 std::int64_t register_limit(const Config& c, const DeviceInfo& device) {
@@ -97,7 +107,7 @@ std::vector<Constraint> problem_constraints(const StageProblem& s) {
 std::vector<Constraint> device_constraints(const StageProblem& s, const DeviceInfo& device) {
   return {
       {"accumulators and fragments exceed the registers of a thread",
-       {"m_tiles", "warps", "min_blocks"},
+       {"m_tiles", "unroll", "warps", "min_blocks"},
        [s, device](const Config& c) { return estimated_registers(s, c) <= register_limit(c, device); }},
       {fmt::format("shared memory exceeds {} KiB, the most that a block may have", device.shared_per_block / 1024),
        {"token_tile", "stages"},
