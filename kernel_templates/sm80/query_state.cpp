@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "kernel_templates/sm80/query_state_config.cuh"
+#include "kernel_templates/storage.hpp"
 
 namespace phitune {
 
@@ -16,18 +17,6 @@ constexpr std::int64_t reserved_shared = 1024;
 constexpr std::int64_t most_registers = 255;
 // Addresses, B fragments and loop state besides what is counted below.
 constexpr std::int64_t other_registers = 28;
-
-Storage storage_of(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::bf16:
-      return Storage::bf16;
-    case Dtype::fp16:
-      return Storage::fp16;
-    case Dtype::fp32:
-      return Storage::fp32;
-  }
-  return Storage::fp32;
-}
 
 QueryStateConfig kernel_config(const StageProblem& s, const Config& c) {
   return {.d = static_cast<int>(s.problem.d),

@@ -106,14 +106,14 @@ class Case {
     return {.b = std::int64_t{n_.t} * n_.hq * width, .t = std::int64_t{n_.hq} * width, .h = width};
   }
 
-  // Columns past the terms of z are zero, as scan leaves them. The first chunk's states stay NaN unless they are to be read.
+  // The denominator is the sum of all columns from e on, however scan spreads it. The first chunk's states stay NaN unless they are to be
+  // read.
   void fill_state(std::mt19937_64& rng) {
     std::normal_distribution<double> normal;
     for (std::int64_t i = 0; i < state_.size(); ++i) {
       const std::int64_t chunk = i / (rows_ * columns_) % chunks_;
       if (chunk == 0 && !n_.initial_state) continue;
-      const std::int64_t column = i % columns_;
-      state_.set(i, column < c_.e + 3 ? normal(rng) * (column > c_.e ? 0.01 : 1.0) : 0.0);
+      state_.set(i, normal(rng));
     }
   }
 
