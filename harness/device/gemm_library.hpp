@@ -21,7 +21,8 @@ class GemmLibrary {
   /// Why there is no library; empty when there is.
   [[nodiscard]] const std::string& reason() const { return reason_; }
 
-  /// Enqueues the product; may be captured in a graph. Throws CudaError or Error with the library's reason when it refuses.
+  /// Enqueues the product; may be captured in a graph once it has run outside of one. Throws Error with the library's reason when it
+  /// refuses.
   void run(const Gemm& gemm, const GemmPointers& pointers, cudaStream_t stream) const;
 
  private:

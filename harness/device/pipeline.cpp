@@ -1,5 +1,7 @@
 #include "harness/device/pipeline.hpp"
 
+#include "harness/error.hpp"
+
 namespace phitune::cuda {
 
 Pipeline::Pipeline(std::span<const ExecutableStage> stages, const Args& args, const GemmLibrary& gemms) : args_(args), gemms_(gemms) {
@@ -21,7 +23,11 @@ Pipeline::Pipeline(std::span<const ExecutableStage> stages, const Args& args, co
 void Pipeline::enqueue(cudaStream_t stream) const {
   for (const Step& step : steps_) {
     if (step.problem.path == Path::library) {
-      gemms_.run(gemm_of(step.problem), gemm_pointers(step.problem, args_), stream);
+      try {
+        gemms_.run(gemm_of(step.problem), gemm_pointers(step.problem, args_), stream);
+      } catch (const Error& refused) {
+        throw NotRunnable(Outcome::launch_failed, refused.what());
+      }
     } else {
       step.kernel.launch(step.launch, &args_, stream);
     }

@@ -26,7 +26,7 @@ class Pipeline {
   /// GEMM library is needed and absent.
   Pipeline(std::span<const ExecutableStage> stages, const Args& args, const GemmLibrary& gemms);
 
-  /// Puts all stages on the stream, in order.
+  /// Puts all stages on the stream, in order. Throws NotRunnable(launch_failed) when the GEMM library refuses one.
   void enqueue(cudaStream_t stream) const;
 
  private:
