@@ -139,13 +139,11 @@ std::vector<double> written_states(const ScanConfig& c, const Buffers& in, const
   return out;
 }
 
-/// The worst error of the denominators alone: they must not be rounded to the state's type.
-double denominator_error(const ScanConfig& c, const std::vector<double>& actual, const std::vector<double>& expected) {
-  double worst = 0;
-  for (std::size_t i = static_cast<std::size_t>(c.e); i < expected.size(); i += static_cast<std::size_t>(c.e) + 1) {
-    worst = std::max(worst, std::abs(actual[i] - expected[i]) / (std::abs(expected[i]) + 1e-2));
-  }
-  return worst;
+/// Every (e + 1)th of values: the denominators alone.
+std::vector<double> denominators(const ScanConfig& c, const std::vector<double>& values) {
+  std::vector<double> out;
+  for (std::size_t i = static_cast<std::size_t>(c.e); i < values.size(); i += static_cast<std::size_t>(c.e) + 1) out.push_back(values[i]);
+  return out;
 }
 
 template <ScanConfig Choice>
@@ -172,7 +170,8 @@ void check(const Tokens& run) {
   const std::vector<double> states = written_states(C, in, state);
   EXPECT_LT(kernel_test::relative_error(states, expected.states), C.state == Storage::bf16 ? 0.05 : 1e-5);
   if (C.sum) {
-    EXPECT_LT(denominator_error(C, states, expected.states), 1e-4);
+    // Near fp32 whatever the state's type: two bf16 terms would give up to 2e-5.
+    EXPECT_LT(kernel_test::relative_error(denominators(C, states), denominators(C, expected.states)), 5e-6);
   }
   if (C.final_state) {
     EXPECT_LT(kernel_test::relative_error(in.final.values(), expected.finals), 1e-5);
