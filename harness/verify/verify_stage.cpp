@@ -14,7 +14,9 @@ void fail(Trial& trial, Outcome outcome, std::string reason) {
 }  // namespace
 
 Trial verify_stage(Device& device, Compiler& compiler, const StageProblem& problem, const Config& config, const MeasurePolicy& policy) {
-  Trial trial{.problem = problem, .config = config};
+  Trial trial;
+  trial.problem = problem;
+  trial.config = config;
   ExecutableStage stage{.stage = {.problem = problem, .config = config}, .binary = nullptr};
   if (problem.path != Path::library) {
     const StageTemplate& source = stage_template(problem.stage, problem.path);
