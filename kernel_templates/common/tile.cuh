@@ -16,17 +16,18 @@ PHITUNE_DEVICE constexpr int tile_offset(int row, int chunk) {
 }
 
 /// Starts copying `Rows` rows from global memory, `stride` elements apart, by all `Threads` threads of the block; rows from `valid_rows` on
-/// are filled with zeros. `source` is the first row's first element, 16-byte aligned.
+/// are filled with zeros and not read. `source` is the first row's first element, 16-byte aligned.
 template <int Rows, int Width, int Threads>
 PHITUNE_DEVICE void copy_tile_async(char* tile, const char* source, i64 stride, int valid_rows) {
-  constexpr int chunks = Width / 8, total = Rows * chunks;
+  constexpr int chunks = Width / 8, rows_at_once = Threads / chunks;
+  static_assert(Threads % chunks == 0);
+  const int first = thread_index() / chunks, chunk = thread_index() % chunks;
+  const char* from = source + first * stride * 2 + chunk * 16;
   PHITUNE_UNROLL
-  for (int base = 0; base < total; base += Threads) {
-    const int index = base + thread_index();
-    if (total % Threads != 0 && index >= total) break;
-    const int row = index / chunks, chunk = index % chunks;
-    const bool valid = row < valid_rows;
-    cp_async_16(tile + tile_offset<Width>(row, chunk), source + (valid ? row * stride * 2 + chunk * 16 : 0), valid);
+  for (int row = 0; row < Rows; row += rows_at_once) {
+    if (Rows % rows_at_once != 0 && row + first >= Rows) break;
+    cp_async_16(tile + tile_offset<Width>(row + first, chunk), from, row + first < valid_rows);
+    from += rows_at_once * stride * 2;
   }
 }
 

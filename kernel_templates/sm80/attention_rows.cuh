@@ -147,32 +147,34 @@ PHITUNE_DEVICE void for_scores(typename Rows<C>::Scores& s, Change&& change) {
   }
 }
 
-/// A key tile wholly before the block's rows. `factors` are exp(G_ref - G_j) of its keys. Scores of the next 16 keys are issued before the
-/// weights of these, so that the matrix units have work meanwhile; where the output alone takes half of the registers there is no room.
+/// Keys wholly before the block's rows, up to 64 of a tile. `factors` are exp(G_ref - G_j) of the tile's keys. Scores of the next 16 keys
+/// are issued before the weights of these, so that the matrix units have work meanwhile; where the output alone takes half of the registers
+/// there is no room.
 template <AttentionConfig C>
-PHITUNE_DEVICE void whole_tile(Rows<C>& rows, const char* k_tile, const char* v_tile, const float* factors) {
-  constexpr int blocks = C.key_tile / 16;
+PHITUNE_DEVICE void keys_before(Rows<C>& rows, const char* k_tile, const char* v_tile, const float* factors, int first) {
+  constexpr int blocks = C.key_tile < 64 ? C.key_tile / 16 : 4;
   constexpr bool ahead = C.m_tiles * C.e < 256;
   typename Rows<C>::Scores next;
-  if constexpr (ahead) next = rows.scores(k_tile, 0);
+  if constexpr (ahead) next = rows.scores(k_tile, first);
   const auto one_block = [&](int block) {
+    const int key = first + block * 16;
     typename Rows<C>::Scores s;
     if constexpr (ahead) {
       s = next;
-      if (block + 1 < blocks) next = rows.scores(k_tile, (block + 1) * 16);
+      if (block + 1 < blocks) next = rows.scores(k_tile, key + 16);
     } else {
-      s = rows.scores(k_tile, block * 16);
+      s = rows.scores(k_tile, key);
     }
     F2 factor[2] = {{1.0f, 1.0f}, {1.0f, 1.0f}};
     if constexpr (C.gated) {
       PHITUNE_UNROLL
-      for (int n = 0; n < 2; ++n) factor[n] = *reinterpret_cast<const F2*>(factors + block * 16 + n * 8 + 2 * (lane() & 3));
+      for (int n = 0; n < 2; ++n) factor[n] = *reinterpret_cast<const F2*>(factors + key + n * 8 + 2 * (lane() & 3));
     }
     for_scores<C>(s, [&](float& x, int, int n, int i) {
       x = power<C.p>(x);
       if constexpr (C.gated) x *= i % 2 == 0 ? factor[n].x : factor[n].y;
     });
-    rows.accumulate(s, v_tile, block * 16);
+    rows.accumulate(s, v_tile, key);
   };
   if constexpr (ahead) {
     PHITUNE_UNROLL
@@ -181,6 +183,13 @@ PHITUNE_DEVICE void whole_tile(Rows<C>& rows, const char* k_tile, const char* v_
     PHITUNE_NO_UNROLL
     for (int block = 0; block < blocks; ++block) one_block(block);
   }
+}
+
+/// A key tile wholly before the block's rows. Wide tiles are not unrolled whole: that costs registers and instruction cache.
+template <AttentionConfig C>
+PHITUNE_DEVICE void whole_tile(Rows<C>& rows, const char* k_tile, const char* v_tile, const float* factors) {
+  PHITUNE_NO_UNROLL
+  for (int first = 0; first < C.key_tile; first += 64) keys_before<C>(rows, k_tile, v_tile, factors, first);
 }
 
 /// 16 keys of a tile, all before the warp's rows but in a tile that reaches the block's. `gates` are those of the tile's keys.
