@@ -2,10 +2,11 @@
 #pragma once
 
 #include <boost/context/fiber.hpp>
-#include <boost/context/protected_fixedsize_stack.hpp>
 #include <cstddef>
 #include <functional>
 #include <utility>
+
+#include "kernel_templates/common/host/stack_pool.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -50,7 +51,7 @@ class Fiber {
  private:
   void start() {
     started_ = true;
-    boost::context::protected_fixedsize_stack allocator(stack_bytes_);
+    PooledStack allocator{stack_bytes_};
     const boost::context::stack_context stack = allocator.allocate();
     stack_bottom_ = static_cast<char*>(stack.sp) - stack.size;
     stack_size_ = stack.size;
