@@ -1,0 +1,240 @@
+// The report as one page: styles and pictures inside, nothing fetched.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "reports/charts.hpp"
+#include "reports/html_style.hpp"
+#include "reports/svg.hpp"
+#include "reports/text.hpp"
+#include "reports/writers.hpp"
+
+namespace phitune {
+namespace {
+
+namespace rt = report_text;
+
+constexpr std::size_t kPlansShown = 12;
+constexpr std::size_t kFailuresShown = 20;
+
+/// A table column: numbers stand at the right.
+struct Column {
+  std::string name;
+  bool number = false;
+};
+
+/// Rows of cells; text is escaped here and nowhere else.
+class Table {
+ public:
+  explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {
+    body_ = "<div class=\"wide\"><table>\n<tr>";
+    for (const Column& c : columns_) body_ += fmt::format("<th{}>{}</th>", c.number ? " class=\"n\"" : "", escape_html(c.name));
+    body_ += "</tr>\n";
+  }
+  void row(const std::vector<std::string>& cells, bool won = false) {
+    body_ += won ? "<tr class=\"won\">" : "<tr>";
+    for (std::size_t i = 0; i < cells.size(); ++i)
+      body_ += fmt::format("<td{}>{}</td>", columns_.at(i).number ? " class=\"n\"" : "", escape_html(cells[i]));
+    body_ += "</tr>\n";
+  }
+  [[nodiscard]] std::string str() const { return body_ + "</table></div>\n"; }
+
+ private:
+  std::vector<Column> columns_;
+  std::string body_;
+};
+
+std::string paragraph(std::string_view text, std::string_view style = "soft") {
+  return fmt::format("<p class=\"{}\">{}</p>\n", style, escape_html(text));
+}
+
+std::string figure(std::string_view caption, const std::string& svg) {
+  return svg.empty() ? std::string() : fmt::format("<figure><figcaption>{}</figcaption>\n{}</figure>\n", escape_html(caption), svg);
+}
+
+std::string tile(const std::string& value, std::string_view meaning) {
+  return fmt::format("<div class=\"tile\"><b>{}</b><span>{}</span></div>\n", escape_html(value), escape_html(meaning));
+}
+
+/// The middle of the winners' distances from their floors; 0 when there are none.
+double median_over_floor(const DeviceView& device) {
+  std::vector<double> values;
+  for (const ProblemView& view : device.problems)
+    if (view.over_floor > 0) values.push_back(view.over_floor);
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+std::string tiles(const DeviceView& device) {
+  const auto won = std::count_if(device.problems.begin(), device.problems.end(), [](const auto& v) { return v.winner.has_value(); });
+  const auto ok = device.outcomes.find(Outcome::ok);
+  const auto right = ok == device.outcomes.end() ? 0 : ok->second;
+  std::string out =
+      "<div class=\"tiles\">\n" + tile(fmt::format("{} of {}", won, device.problems.size()), "problems with a verified winner");
+  out += tile(rt::times(median_over_floor(device)), "median time / floor");
+  out += tile(fmt::format("{}", device.stage_trials), fmt::format("kernels tried, {} of them right", right));
+  out += tile(fmt::format("{}", device.plan_trials), "plans run end to end");
+  if (device.info.matrix_tflops > 0)
+    out += tile(rt::number(device.info.matrix_tflops) + " TFLOP/s", fmt::format("matrix rate, {}", device.origin()));
+  if (device.info.copy_tbps > 0)
+    out += tile(rt::number(device.info.copy_tbps) + " TB/s", fmt::format("copy bandwidth, {}", device.origin()));
+  return out + "</div>\n";
+}
+
+std::string device_head(const DeviceView& device) {
+  const DeviceInfo& d = device.info;
+  std::string out = fmt::format("<h2>{}{}</h2>\n", escape_html(d.name), d.replayed ? " <span class=\"tag\">replayed</span>" : "");
+  for (const std::string& warning : rt::warnings(device)) out += paragraph(warning, "note");
+  out += paragraph(fmt::format("{}, {} multiprocessors, {} memory, {} L2, driver {}, CUDA {}.", d.architecture, d.multiprocessors,
+                               rt::bytes(d.memory_bytes), rt::bytes(d.l2_bytes), d.driver.empty() ? "not known" : d.driver,
+                               d.runtime.empty() ? "not known" : d.runtime));
+  out += tiles(device) + "<ul>\n";
+  for (const std::string& finding : rt::findings(device)) out += fmt::format("<li>{}</li>\n", escape_html(finding));
+  return out + "</ul>\n";
+}
+
+std::string winners(const DeviceView& device) {
+  Table table({{"problem"},
+               {"shape"},
+               {fmt::format("time ({})", device.origin()), true},
+               {"IQR", true},
+               {"floor", true},
+               {"time / floor", true},
+               {"floor set by"},
+               {"plan"},
+               {"error", true}});
+  for (const ProblemView& view : device.problems) {
+    const std::string bound(rt::bound(view.floor.bound));
+    if (!view.winner) {
+      table.row({view.name, short_name(view.problem), "no winner", "", rt::ms(view.floor.ms), "", bound, "", ""});
+      continue;
+    }
+    const Result& result = view.winner->trial.result;
+    table.row({view.name, short_name(view.problem), rt::ms(view.winner_ms), result.timing ? rt::ms(result.timing->iqr_ms) : "-",
+               rt::ms(view.floor.ms), rt::times(view.over_floor), bound, view.winner->trial.plan.shape.text(),
+               result.errors ? rt::error(result.errors->relative_l2) : "-"});
+  }
+  return table.str();
+}
+
+std::string stage_table(const ProblemView& view, const DeviceView& device) {
+  if (view.stages.empty()) return {};
+  Table table({{"stage of the winner"},
+               {fmt::format("alone ({})", device.origin()), true},
+               {"TFLOP/s", true},
+               {"TB/s", true},
+               {"registers", true},
+               {"shared", true},
+               {"config"},
+               {"candidates tried"}});
+  for (const StageView& s : view.stages) {
+    const std::string shared = s.resources ? rt::bytes(s.resources->static_shared_bytes + s.resources->dynamic_shared_bytes) : "-";
+    table.row({std::string(to_string(s.problem.stage)), rt::ms(s.ms), rt::number(s.tflops), rt::number(s.tbps),
+               s.resources ? std::to_string(s.resources->registers) : "-", shared,
+               s.problem.path == Path::library ? "cuBLASLt" : s.config.text(), rt::outcomes(s.outcomes)});
+  }
+  return table.str();
+}
+
+std::string plan_table(const ProblemView& view, const DeviceView& device) {
+  if (view.plans.empty()) return {};
+  Table table({{"plan run end to end"},
+               {fmt::format("time ({})", device.origin()), true},
+               {"IQR", true},
+               {"samples", true},
+               {"error", true},
+               {"tolerance", true},
+               {"outcome"}});
+  for (std::size_t i = 0; i < std::min(kPlansShown, view.plans.size()); ++i) {
+    const PlanView& plan = view.plans[i];
+    const Result& r = plan.trial.result;
+    const std::string outcome = r.outcome == Outcome::ok ? (plan.winner ? "ok, winner" : "ok")
+                                                         : fmt::format("{}: {}", to_string(r.outcome), rt::first_line(r.reason));
+    table.row({plan.trial.plan.shape.text(), rt::ms(time_of(r).value_or(0)), r.timing ? rt::ms(r.timing->iqr_ms) : "-",
+               r.timing ? std::to_string(r.timing->samples_ms.size()) : "-", r.errors ? rt::error(r.errors->relative_l2) : "-",
+               r.errors ? rt::error(r.errors->tolerance) : "-", outcome},
+              plan.winner);
+  }
+  std::string out = table.str();
+  if (view.plans.size() > kPlansShown) out += paragraph(fmt::format("{} more plans are in the database.", view.plans.size() - kPlansShown));
+  return out;
+}
+
+std::string problem_section(const ProblemView& view, const DeviceView& device, bool open) {
+  const std::string time =
+      view.winner_ms > 0 ? fmt::format("{} ({}), {} of its floor", rt::ms(view.winner_ms), device.origin(), rt::times(view.over_floor))
+                         : "no winner";
+  std::string out = fmt::format("<details{}><summary><b>{}</b><span class=\"soft\">{}</span></summary>\n", open ? " open" : "",
+                                escape_html(view.name), escape_html(time));
+  out += paragraph(view.problem.key() + ". Trials of stages that its plans can use: " + rt::outcomes(view.outcomes) + ".");
+  if (view.winner && !view.winner->stale_reason.empty()) out += paragraph("Stale: " + view.winner->stale_reason, "note");
+  out += stage_table(view, device) + "<div class=\"pictures\">\n";
+  out += figure("Fusion strategies: the best of each", charts::fusions(view, device)) +
+         figure("Time by chunk size", charts::chunks(view, device)) + figure("Error against time", charts::errors(view, device));
+  return out + "</div>\n" + plan_table(view, device) + "</details>\n";
+}
+
+std::string axes(const DeviceView& device) {
+  if (device.axes.empty()) return {};
+  std::string out = "<h3>Throughput along an axis</h3>\n<div class=\"pictures\">\n";
+  for (const AxisView& axis : device.axes) out += figure(fmt::format("By {}: {}", axis.axis, axis.fixed), charts::axis(axis, device));
+  return out + "</div>\n";
+}
+
+std::string failures(const DeviceView& device) {
+  if (device.failures.empty()) return {};
+  Table table({{"trials", true}, {"stage"}, {"outcome"}, {"reason"}, {"for example"}});
+  for (std::size_t i = 0; i < std::min(kFailuresShown, device.failures.size()); ++i) {
+    const FailureView& f = device.failures[i];
+    table.row({std::to_string(f.count), std::string(to_string(f.stage)), std::string(to_string(f.outcome)), f.reason, f.example});
+  }
+  std::string out = "<h3>What failed, and why</h3>\n" + table.str();
+  if (device.failures.size() > kFailuresShown)
+    out += paragraph(fmt::format("{} more kinds are in the database.", device.failures.size() - kFailuresShown));
+  return out;
+}
+
+std::string sweeps(const DeviceView& device) {
+  Table table({{"started"}, {"ended"}, {"suite"}, {"strategy"}, {"seed", true}, {"status"}, {"phitune"}, {"NVRTC"}, {"driver"}});
+  for (const SweepRecord& s : device.sweeps)
+    table.row({s.started_at, s.ended_at, s.suite, s.strategy, std::to_string(s.seed),
+               s.reason.empty() ? s.status : s.status + ": " + s.reason, s.phitune_version, s.nvrtc_version, s.device.driver});
+  return "<h3>Sweeps behind these numbers</h3>\n" + table.str();
+}
+
+std::string device_section(const DeviceView& device) {
+  std::string out = device_head(device);
+  out += figure("Time over floor: how far each winner is from what the device could do", charts::over_floor(device)) +
+         "<h3>Winners</h3>\n" + winners(device);
+  out += figure("Where the winners' time goes", charts::stages(device)) + axes(device) + "<h3>Problem by problem</h3>\n";
+  for (std::size_t i = 0; i < device.problems.size(); ++i) out += problem_section(device.problems[i], device, i == 0);
+  return out + failures(device) + sweeps(device);
+}
+
+std::string glossary() {
+  std::string out = "<h2>How to read this</h2>\n<dl>\n";
+  for (const rt::Explanation& e : rt::explanations())
+    out += fmt::format("<dt>{}</dt><dd>{}</dd>\n", escape_html(e.term), escape_html(e.text));
+  return out + "</dl>\n";
+}
+
+}  // namespace
+
+std::string write_html(const Model& model) {
+  std::string out =
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, "
+      "initial-scale=1\">\n";
+  out += "<title>phitune report</title>\n<style>" + std::string(html_style) + "</style>\n</head>\n<body>\n<h1>phitune report</h1>\n";
+  out += paragraph(
+      "The fastest correct power-attention kernels found, per GPU and problem, and what stands behind each number. Words are explained at "
+      "the end.",
+      "");
+  out += paragraph(fmt::format("From {} at {}.", model.source, model.generated_at));
+  if (model.devices.empty()) out += paragraph("There is no sweep in this database yet. Run phitune sweep first.", "note");
+  for (const DeviceView& device : model.devices) out += device_section(device);
+  return out + glossary() + "</body>\n</html>\n";
+}
+
+}  // namespace phitune
