@@ -74,6 +74,8 @@ TEST(Suite, AProblemOverridesTheDefaults) {
   const auto key = [](const std::string& toml) { return parse_suite(toml, "s.toml").problems.at(0).problem.key(); };
   EXPECT_EQ(key(std::string("p = 4\nd = 64\ne = 16\n") + one), "forward b1 t128 hq2 hk2 d32 e16 p4 bf16 gated sum bthd");
   EXPECT_EQ(key("h = 4\n[[problem]]\nname = \"x\"\nhq = 8\nhk = 2\n"), "forward b1 t1 hq8 hk2 d64 e64 p2 bf16 gated sum bthd");
+  EXPECT_EQ(parse_suite("h = [4, 2]\n[[problem]]\nname = \"x\"\nhq = 8\nhk = 2\n", "s.toml").problems.size(), 1)
+      << "an axis that was overridden";
   EXPECT_EQ(key("hq = 8\nhk = 2\n[[problem]]\nname = \"x\"\nh = 4\n"), "forward b1 t1 hq4 hk4 d64 e64 p2 bf16 gated sum bthd");
   EXPECT_EQ(key("hq = 8\nhk = 2\n[[problem]]\nname = \"x\"\nhk = 4\n"), "forward b1 t1 hq8 hk4 d64 e64 p2 bf16 gated sum bthd");
 }

@@ -144,6 +144,8 @@ TEST(Space, ExplainsWhyAConfigIsNotInIt) {
   EXPECT_EQ(why("warps=8 tile=64 stages=2 mode=0"), "in");
   EXPECT_EQ(why("warps=8 tile=64 stages=2"), "knob 'mode' is not set");
   EXPECT_EQ(why("warps=8 tile=64 stages=2 mode=0 extra=1"), "there is no knob 'extra'");
+  EXPECT_EQ(space.find(Config::parse("warps=8 tile=64 stages=2 mode=0 extra=1")), std::nullopt);
+  EXPECT_EQ(space.find(Config::parse("warps=8 tile=64 stages=2")), std::nullopt);
   EXPECT_EQ(why("warps=5 tile=64 stages=2 mode=0"), "knob 'warps' cannot be 5: it is one of 4, 8");
   EXPECT_EQ(why("warps=8 tile=128 stages=4 mode=0"), "shared memory");
 }
