@@ -124,7 +124,7 @@ void check(const Sizes& n) {
   const StageTemplate& host = C.key ? expand_key_template() : expand_query_template();
   const Launch launch = host.launch(stage_problem(C, n), {{"threads", C.threads}, {"tokens", C.tokens}});
   const Args args = data.args();
-  run_on_host(launch, [&args] { expand<C>(args); });
+  run_on_host(launch, [&args] { expand<C>(args); }, {.seed = test_seed()});
   data.expect_phi(C.state == Storage::bf16 ? 4.0e-3 : 2e-6);
   if (C.key) data.expect_values();
 }
