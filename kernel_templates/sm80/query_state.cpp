@@ -40,6 +40,10 @@ std::int64_t blocks(const StageProblem& s, const Config& c) {
   return s.problem.b * s.problem.hq * s.chunks() * ((s.shape.chunk + block_rows(c) - 1) / block_rows(c));
 }
 
+// With this many registers more than it needs at least, the compiler leaves nothing to be gained by asking for fewer blocks.
+constexpr std::int64_t ample_registers = 48;
+constexpr std::int64_t most_warps = 16;
+
 // Accumulators, features of the last tile, scalars of two tuples for the rows of a thread.
 std::int64_t registers(const StageProblem& s, const Config& c) {
   const std::int64_t m = c.at("m_tiles");
@@ -50,7 +54,9 @@ std::int64_t registers(const StageProblem& s, const Config& c) {
   return accumulators + m * s.shape.d_tile + m * 4 * pair + m * 2 * (s.problem.p - 1) + fragments + other_registers;
 }
 
-std::int64_t register_budget(const Config& c) { return std::min(most_registers, 65536 / (c.at("warps") * 32 * c.at("min_blocks"))); }
+std::int64_t register_budget(const Config& c, std::int64_t min_blocks) {
+  return std::min(most_registers, 65536 / (c.at("warps") * 32 * min_blocks));
+}
 
 std::vector<Knob> knobs_of() {
   return {{"warps", {4, 8}, "warps per block"},
@@ -85,10 +91,10 @@ std::vector<Constraint> device_constraints(const StageProblem& s, const DeviceIn
   const auto shared = [s](const Config& c) { return std::int64_t{query_state_layout(kernel_config(s, c)).shared_bytes}; };
   return {{"min_blocks asks for more than 16 warps per multiprocessor",
            {"warps", "min_blocks"},
-           [](const Config& c) { return c.at("warps") * c.at("min_blocks") <= 16; }},
+           [](const Config& c) { return c.at("warps") * c.at("min_blocks") <= most_warps; }},
           {"accumulators, query features and scalars exceed the registers of a thread",
            {"warps", "m_tiles", "min_blocks"},
-           [s](const Config& c) { return registers(s, c) <= register_budget(c); }},
+           [s](const Config& c) { return registers(s, c) <= register_budget(c, c.at("min_blocks")); }},
           {fmt::format("shared memory exceeds {} bytes per block of the device", device.shared_per_block),
            {"warps", "m_tiles", "steps", "stages"},
            [shared, limit = device.shared_per_block](const Config& c) { return shared(c) <= limit; }},
@@ -96,6 +102,13 @@ std::vector<Constraint> device_constraints(const StageProblem& s, const DeviceIn
            {"warps", "m_tiles", "steps", "stages", "min_blocks"},
            [shared, limit = device.shared_per_multiprocessor](const Config& c) {
              return c.at("min_blocks") * (shared(c) + reserved_shared) <= limit;
+           }},
+          {"one block more per multiprocessor fits with registers to spare: its code is as good",
+           {"warps", "m_tiles", "steps", "stages", "min_blocks"},
+           [s, shared, limit = device.shared_per_multiprocessor](const Config& c) {
+             const std::int64_t more = c.at("min_blocks") + 1;
+             const bool offered = more <= 3 && c.at("warps") * more <= most_warps && more * (shared(c) + reserved_shared) <= limit;
+             return !offered || registers(s, c) + ample_registers > register_budget(c, more);
            }}};
 }
 
