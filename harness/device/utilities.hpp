@@ -4,13 +4,9 @@
 #include <memory>
 
 #include "harness/device/cuda.hpp"
-#include "harness/verify/inputs.hpp"
-#include "kernel_templates/common/utility.cuh"
+#include "harness/verify/utility_calls.hpp"
 
 namespace phitune::cuda {
-
-/// The source that kernel_templates/common/utility.cuh is compiled from.
-[[nodiscard]] std::string utility_source();
 
 /// Needs no device. Throws Error when it does not compile.
 [[nodiscard]] std::shared_ptr<const Binary> compile_utilities(const std::string& architecture);
@@ -29,7 +25,7 @@ class Utilities {
   void read(const void* data, std::size_t bytes) const;
 
  private:
-  void launch(UtilityArgs args, std::int64_t blocks) const;
+  void launch(const UtilityArgs& args, std::int64_t blocks) const;
 
   cudaStream_t stream_;
   std::int64_t blocks_;

@@ -1,0 +1,113 @@
+// Protects what a time means: order statistics, the confidence interval's coverage, and the rules that end a measurement.
+#include "harness/measure/statistics.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <iostream>
+#include <random>
+#include <vector>
+
+namespace phitune {
+namespace {
+
+TEST(Quantile, InterpolatesBetweenOrderStatistics) {
+  const std::vector<double> samples{4, 1, 3, 2};
+  EXPECT_DOUBLE_EQ(median(samples), 2.5);
+  EXPECT_DOUBLE_EQ(quantile(samples, 0), 1);
+  EXPECT_DOUBLE_EQ(quantile(samples, 1), 4);
+  EXPECT_DOUBLE_EQ(interquartile_range(samples), 1.5);
+  EXPECT_DOUBLE_EQ(median(std::vector<double>{7}), 7);
+  EXPECT_THROW(static_cast<void>(median({})), std::invalid_argument);
+}
+
+TEST(MedianInterval, HasTheRanksOfTheBinomialTable) {
+  const auto ranks = [](int n) {
+    std::vector<double> samples;
+    for (int i = 1; i <= n; ++i) samples.push_back(i);
+    return median_interval(samples);
+  };
+  EXPECT_FALSE(ranks(5));
+  EXPECT_EQ(ranks(6)->low, 1);
+  EXPECT_EQ(ranks(6)->high, 6);
+  EXPECT_EQ(ranks(10)->low, 2);
+  EXPECT_EQ(ranks(10)->high, 9);
+  EXPECT_EQ(ranks(20)->low, 6);
+  EXPECT_EQ(ranks(20)->high, 15);
+  EXPECT_EQ(ranks(30)->low, 10);
+  EXPECT_EQ(ranks(30)->high, 21);
+}
+
+TEST(MedianInterval, CoversTheMedianAtLeast95TimesInAHundred) {
+  const std::uint64_t seed = std::random_device{}();
+  std::cout << "seed " << seed << std::endl;
+  std::mt19937_64 rng(seed);
+  std::lognormal_distribution<double> skewed(0, 1);  // median 1
+  for (const int n : {6, 10, 17, 30}) {
+    int covered = 0;
+    const int rounds = 4000;
+    for (int round = 0; round < rounds; ++round) {
+      std::vector<double> samples(static_cast<std::size_t>(n));
+      std::ranges::generate(samples, [&] { return skewed(rng); });
+      const Interval interval = *median_interval(samples);
+      covered += interval.low <= 1 && 1 <= interval.high;
+    }
+    EXPECT_GT(covered, static_cast<int>(0.935 * rounds)) << n;
+  }
+}
+
+/// How many samples are taken of a source, and how it ended.
+struct Ending {
+  std::size_t samples;
+  Next next;
+};
+template <typename Source>
+Ending run(const MeasurePolicy& policy, Source&& source) {
+  std::vector<double> samples;
+  Next next = Next::sample;
+  while (next == Next::sample) {
+    samples.push_back(source());
+    next = next_step(samples, policy);
+  }
+  return {samples.size(), next};
+}
+
+TEST(NextStep, StopsATightContenderAtTenSamples) {
+  const Ending ending = run({}, [] { return 1.0; });
+  EXPECT_EQ(ending.samples, 10u);
+  EXPECT_EQ(ending.next, Next::stop);
+}
+
+TEST(NextStep, StopsANonContenderEarlier) {
+  MeasurePolicy policy;
+  policy.abandon_above_ms = 1;
+  EXPECT_EQ(run(policy, [] { return 1.2; }).samples, 6u);    // beaten by 20 %: as soon as there is an interval
+  EXPECT_EQ(run(policy, [] { return 1.05; }).samples, 10u);  // within 10 %: a contender
+}
+
+TEST(NextStep, AbandonsTheClearlyBeaten) {
+  MeasurePolicy policy;
+  policy.abandon_above_ms = 1;
+  const Ending at_once = run(policy, [] { return 3.1; });
+  EXPECT_EQ(at_once.samples, 1u);
+  EXPECT_EQ(at_once.next, Next::abandon);
+  const Ending soon = run(policy, [] { return 1.3; });
+  EXPECT_EQ(soon.samples, 5u);
+  EXPECT_EQ(soon.next, Next::abandon);
+}
+
+TEST(NextStep, GivesNoisySourcesUpToTheMaximum) {
+  int n = 0;
+  const Ending ending = run({}, [&] { return ++n % 2 == 0 ? 1.0 : 1.5; });
+  EXPECT_EQ(ending.samples, 30u);
+  EXPECT_EQ(ending.next, Next::stop);
+}
+
+TEST(Unstable, NeedsBothAShareAndAnAbsoluteSpread) {
+  EXPECT_FALSE(unstable(std::vector<double>{1, 1.01, 0.99, 1}));
+  EXPECT_TRUE(unstable(std::vector<double>{1, 2, 1, 2}));
+  EXPECT_FALSE(unstable(std::vector<double>{0.002, 0.004, 0.002, 0.004}));  // two microseconds of jitter are the clock's
+}
+
+}  // namespace
+}  // namespace phitune

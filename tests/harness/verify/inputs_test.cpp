@@ -1,0 +1,178 @@
+// Protects the agreement of the CPU with the device on every input, and the distributions that make them worth testing with.
+#include "harness/verify/inputs.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <iostream>
+#include <random>
+
+#include "host_device.hpp"
+
+namespace phitune {
+namespace {
+
+std::uint64_t fresh_seed() {
+  const std::uint64_t seed = std::random_device{}();
+  std::cout << "seed " << seed << std::endl;
+  return seed;
+}
+
+StageProblem small(Layout layout, Dtype dtype) {
+  const Problem problem{.b = 2,
+                        .t = 37,
+                        .hq = 4,
+                        .hk = 2,
+                        .d = 16,
+                        .e = 32,
+                        .p = 3,
+                        .dtype = dtype,
+                        .gated = true,
+                        .normalisation = Normalisation::none,
+                        .layout = layout,
+                        .initial_state = true};
+  return {.problem = problem,
+          .shape = {.fusion = Fusion::expand_mma, .chunk = 16, .d_tile = 4, .state = Dtype::fp32, .partial = Dtype::fp32}};
+}
+
+// The fill kernel is the GPU's, run on the emulator: every element of every tensor, in both layouts, bit for bit.
+TEST(Inputs, DeviceAndOracleAgreeOnEveryElement) {
+  const std::uint64_t seed = fresh_seed();
+  for (const Layout layout : {Layout::bthd, Layout::bhtd}) {
+    for (const Dtype dtype : {Dtype::bf16, Dtype::fp16}) {
+      for (const InputKind kind : {InputKind::normal, InputKind::extreme_gates, InputKind::large, InputKind::tiny, InputKind::zero_queries,
+                                   InputKind::near_orthogonal}) {
+        const StageProblem stage = small(layout, dtype);
+        for (const Buffer buffer : {Buffer::q, Buffer::k, Buffer::v, Buffer::log_g, Buffer::initial_state, Buffer::update, Buffer::state}) {
+          const InputTensor tensor = input_tensor(buffer, stage, seed, kind);
+          const auto size = static_cast<std::size_t>(bytes(tensor.shape.dtype));
+          std::vector<char> memory(static_cast<std::size_t>(tensor.shape.count) * size, '\xff');
+          verify_test::run_utility_on_host(fill_call(tensor, memory.data()), 2);
+          for (std::int64_t i = 0; i < tensor.shape.count; ++i) {
+            const std::int64_t row = i / tensor.shape.width, token_row = row / tensor.shape.heads;
+            const Strides& s = tensor.shape.strides;
+            const std::int64_t address = token_row / tensor.shape.t * s.b + token_row % tensor.shape.t * s.t +
+                                         row % tensor.shape.heads * s.h + i % tensor.shape.width;
+            const double filled = decode(tensor.shape.dtype, memory.data() + static_cast<std::size_t>(address) * size);
+            const double expected = input_value(tensor, i);
+            ASSERT_TRUE(filled == expected || (std::isnan(filled) && std::isnan(expected)))
+                << to_string(buffer) << " " << to_string(kind) << " element " << i << ": " << filled << " and " << expected;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Inputs, NormalElementsHaveVarianceOneAndNoMean) {
+  const InputTensor q = input_tensor(Buffer::q, small(Layout::bthd, Dtype::bf16), fresh_seed(), InputKind::normal);
+  double sum = 0, square = 0, product = 0;
+  const int n = 200000;
+  for (int i = 0; i < n; ++i) {
+    const double x = input_value(q, i);
+    sum += x, square += x * x, product += x * input_value(q, i + 1);
+  }
+  // Six standard errors.
+  EXPECT_NEAR(sum / n, 0, 6 / std::sqrt(n));
+  EXPECT_NEAR(square / n, 1, 6 * 1.3 / std::sqrt(n));
+  EXPECT_NEAR(product / n, 0, 6 / std::sqrt(n));
+}
+
+TEST(Inputs, GatesAreNegativeWithMemoryOfAHundredToFiveThousandTokens) {
+  StageProblem stage = small(Layout::bthd, Dtype::bf16);
+  stage.problem.t = 20000;
+  const InputTensor log_g = input_tensor(Buffer::log_g, stage, fresh_seed(), InputKind::normal);
+  for (std::int64_t head = 0; head < 2; ++head) {
+    double sum = 0;
+    for (std::int64_t token = 0; token < 20000; ++token) {
+      const double gate = input_value(log_g, token * 2 + head);
+      ASSERT_LE(gate, 0);
+      sum += gate;
+    }
+    const double length = -20000 / sum;
+    EXPECT_GT(length, 100);
+    EXPECT_LT(length, 5000);
+  }
+}
+
+TEST(Inputs, ExtremeGatesForgetAtOnceAndNever) {
+  StageProblem stage = small(Layout::bthd, Dtype::bf16);
+  stage.problem.t = 2000;
+  const InputTensor log_g = input_tensor(Buffer::log_g, stage, fresh_seed(), InputKind::extreme_gates);
+  int resets = 0, strong = 0, none = 0;
+  for (std::int64_t i = 0; i < 4000; ++i) {
+    const double gate = input_value(log_g, i);
+    resets += gate == -10000, strong += gate == -30, none += gate == 0;
+  }
+  EXPECT_GT(resets, 10);
+  EXPECT_GT(strong, 50);
+  EXPECT_GT(none, 500);
+}
+
+TEST(Inputs, ZeroQueriesAreWholeRowsAndOnlySome) {
+  const InputTensor q = input_tensor(Buffer::q, small(Layout::bthd, Dtype::bf16), fresh_seed(), InputKind::zero_queries);
+  int zero_rows = 0;
+  const std::int64_t rows = q.shape.count / q.shape.width;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    int zeros = 0;
+    for (std::int64_t i = 0; i < q.shape.width; ++i) zeros += input_value(q, row * q.shape.width + i) == 0;
+    ASSERT_TRUE(zeros == 0 || zeros == q.shape.width);
+    zero_rows += zeros > 0;
+  }
+  EXPECT_GT(zero_rows, rows / 8);
+  EXPECT_LT(zero_rows, rows / 2);
+}
+
+TEST(Inputs, NearOrthogonalKeysCancelButForFourFeatures) {
+  const StageProblem stage = small(Layout::bthd, Dtype::bf16);
+  const std::uint64_t seed = fresh_seed();
+  const InputTensor q = input_tensor(Buffer::q, stage, seed, InputKind::near_orthogonal);
+  const InputTensor k = input_tensor(Buffer::k, stage, seed, InputKind::near_orthogonal);
+  double first = 0, rest = 0;
+  for (std::int64_t i = 0; i < 16; ++i) (i < 4 ? first : rest) += input_value(q, i) * input_value(k, i);
+  EXPECT_EQ(rest, 0);
+  EXPECT_NE(first, 0);
+}
+
+// The initial state is the moments of a few known tokens, so its entries can be had another way: by features, not by rank.
+TEST(Inputs, InitialStateIsTheMomentsOfItsPseudoTokens) {
+  const StageProblem stage = small(Layout::bthd, Dtype::bf16);
+  const InputTensor state = input_tensor(Buffer::initial_state, stage, fresh_seed(), InputKind::normal);
+  const std::int64_t width = stage.problem.e + 1, rows = state_rows(16, 3, 1);
+  for (std::int64_t head = 0; head < 4; ++head) {
+    std::int64_t row = 0;
+    // Colexicographic: the last feature is the slowest.
+    for (int i3 = 0; i3 < 16; ++i3) {
+      for (int i2 = 0; i2 <= i3; ++i2) {
+        for (int i1 = 0; i1 <= i2; ++i1, ++row) {
+          double z = 0, first = 0;
+          for (int m = 0; m < inputs::kPseudoTokens; ++m) {
+            double x = 1;
+            for (const int i : {i1, i2, i3}) x *= inputs::pseudo_feature(state.spec, static_cast<u64>(head), m, i) / 4.0;
+            z += x;
+            first += x * inputs::pseudo_feature(state.spec, static_cast<u64>(head), m, 16) / 4.0;
+          }
+          ASSERT_EQ(input_value(state, (head * rows + row) * width), first);
+          ASSERT_EQ(input_value(state, (head * rows + row) * width + width - 1), z);
+        }
+      }
+    }
+    EXPECT_EQ(row, rows);
+  }
+}
+
+TEST(Inputs, EqualContentsHaveEqualKeysAndOthersDoNot) {
+  const StageProblem stage = small(Layout::bthd, Dtype::bf16);
+  StageProblem other_heads = stage;
+  other_heads.problem.hq = other_heads.problem.hk;
+  EXPECT_EQ(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(), input_tensor(Buffer::k, other_heads, 1, InputKind::normal).key());
+  EXPECT_NE(input_tensor(Buffer::q, stage, 1, InputKind::normal).key(), input_tensor(Buffer::q, other_heads, 1, InputKind::normal).key());
+  EXPECT_NE(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(), input_tensor(Buffer::k, stage, 2, InputKind::normal).key());
+  EXPECT_NE(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(), input_tensor(Buffer::v, stage, 1, InputKind::normal).key());
+  EXPECT_NE(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(),
+            input_tensor(Buffer::k, small(Layout::bhtd, Dtype::bf16), 1, InputKind::normal).key());
+}
+
+}  // namespace
+}  // namespace phitune
