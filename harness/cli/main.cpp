@@ -31,8 +31,7 @@ int run(int argc, char** argv) {
       "  phitune dispatch --db phitune.db --problem \"b1 t65536 h8 d64 p2 bf16 gated\" --run\n"
       "Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad input, 4 no usable device, 5 files or disk, 130 stopped by Ctrl-C.");
   Action action;
-  for (auto* add : {add_sweep, add_space, add_compile, add_verify, add_bench, add_devices, add_db})
-    add(app, action);
+  for (auto* add : {add_sweep, add_report, add_export, add_dispatch, add_space, add_compile, add_verify, add_bench, add_devices, add_db}) add(app, action);
   CLI11_PARSE(app, argc, argv);
   return action();
 }

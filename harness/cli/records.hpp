@@ -1,0 +1,14 @@
+// From the store's rows to what reports are built from.
+#pragma once
+
+#include <string>
+
+#include "harness/store/store.hpp"
+#include "reports/records.hpp"
+
+namespace phitune::cli {
+
+/// Everything in the store. `suite`, when not empty, is a suite file whose names the problems get.
+[[nodiscard]] Records records_of(Store& store, const std::string& suite);
+
+}  // namespace phitune::cli
