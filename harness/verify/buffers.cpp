@@ -149,7 +149,8 @@ std::vector<Buffer> inputs_of(const StageProblem& stage) {
     case Stage::scan:
       return present(stage, {Buffer::update, Buffer::update_z, Buffer::gates, Buffer::initial_state});
     case Stage::query_state:
-      return present(stage, {Buffer::q, Buffer::gates, Buffer::state, Buffer::partial, Buffer::row_sum});
+      // The kernel asks only whether there is an initial state: without one nothing precedes the first chunk.
+      return present(stage, {Buffer::q, Buffer::gates, Buffer::state, Buffer::partial, Buffer::row_sum, Buffer::initial_state});
     case Stage::expand_key:
       return present(stage, {Buffer::k, Buffer::v, Buffer::gates});
     case Stage::expand_query:
