@@ -11,28 +11,6 @@
 
 namespace phitune {
 
-/// Writes 8 neighbouring elements, rounded to nearest even; `p` is 16-byte aligned.
-template <Storage S>
-PHITUNE_DEVICE void store_vector_8(void* p, const float (&x)[8]) {
-  if constexpr (S == Storage::fp32) {
-    store_global_16(p, U4{float_bits(x[0]), float_bits(x[1]), float_bits(x[2]), float_bits(x[3])});
-    store_global_16(static_cast<float*>(p) + 4, U4{float_bits(x[4]), float_bits(x[5]), float_bits(x[6]), float_bits(x[7])});
-  } else if constexpr (S == Storage::bf16) {
-    store_global_16(p, U4{pack_bf16x2(x[0], x[1]), pack_bf16x2(x[2], x[3]), pack_bf16x2(x[4], x[5]), pack_bf16x2(x[6], x[7])});
-  } else {
-    store_global_16(p, U4{pack_f16x2(x[0], x[1]), pack_f16x2(x[2], x[3]), pack_f16x2(x[4], x[5]), pack_f16x2(x[6], x[7])});
-  }
-}
-
-/// Reads 8 neighbouring 16-bit elements that nobody writes; `p` is 16-byte aligned.
-template <Storage S>
-PHITUNE_DEVICE void load_vector_8(float (&x)[8], const void* p) {
-  const U4 v = load_global_16_streaming(p);
-  const u32 words[4] = {v.x, v.y, v.z, v.w};
-  PHITUNE_UNROLL
-  for (int i = 0; i < 4; ++i) x[2 * i] = unpack_low<S>(words[i]), x[2 * i + 1] = unpack_high<S>(words[i]);
-}
-
 template <ExpandConfig C>
 struct Expand {
   static constexpr ExpandLayout L = expand_layout(C);

@@ -366,13 +366,8 @@ struct QueryState {
       PHITUNE_UNROLL
       for (int i = 0; i < 8; ++i) out[i] *= staged[C.e];
     }
-    U4 packed;
-    if constexpr (C.input == Storage::bf16)
-      packed = {pack_bf16x2(out[0], out[1]), pack_bf16x2(out[2], out[3]), pack_bf16x2(out[4], out[5]), pack_bf16x2(out[6], out[7])};
-    else
-      packed = {pack_f16x2(out[0], out[1]), pack_f16x2(out[2], out[3]), pack_f16x2(out[4], out[5]), pack_f16x2(out[6], out[7])};
     u16* const y = static_cast<u16*>(args.y) + place.batch * args.y_strides.b + token * args.y_strides.t + place.head * args.y_strides.h;
-    store_global_16(y + column, packed);
+    store_vector_8<C.input>(y + column, out);
   }
 
   PHITUNE_DEVICE void write_outputs() {
