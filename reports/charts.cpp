@@ -149,12 +149,16 @@ std::string chunks(const ProblemView& view, const DeviceView& device) {
   plot.y_label = fmt::format("ms ({}; hollow: estimate)", device.origin());
   plot.x_base = 2;
   std::set<std::int64_t> sizes;
+  double most = 0;
+  for (const ChunkView& c : view.chunks)
+    if (c.chunk > 0) most = std::max(most, c.end_to_end_ms.value_or(c.composed_ms.value_or(0)));
   for (const ChunkView& c : view.chunks) {
     const double time = c.end_to_end_ms.value_or(c.composed_ms.value_or(0));
     if (!(time > 0)) continue;
     const std::string name(to_string(c.fusion));
     if (c.chunk == 0) {
-      plot.levels.push_back({name, colour(c.fusion), time});
+      // A quadratic time far above would flatten the curves; the picture of the strategies shows it.
+      if (time < 2 * most) plot.levels.push_back({name, colour(c.fusion), time});
       continue;
     }
     sizes.insert(c.chunk);

@@ -17,24 +17,27 @@ namespace rt = report_text;
 constexpr std::size_t kPlansShown = 12;
 constexpr std::size_t kFailuresShown = 20;
 
-/// A table column: numbers stand at the right.
+/// How a column's cells stand: numbers at the right, lines unbroken.
+enum class Cells { text, number, line };
 struct Column {
   std::string name;
-  bool number = false;
+  Cells cells = Cells::text;
 };
+
+std::string_view attribute(Cells cells) { return cells == Cells::number ? " class=\"n\"" : cells == Cells::line ? " class=\"u\"" : ""; }
 
 /// Rows of cells; text is escaped here and nowhere else.
 class Table {
  public:
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {
     body_ = "<div class=\"wide\"><table>\n<tr>";
-    for (const Column& c : columns_) body_ += fmt::format("<th{}>{}</th>", c.number ? " class=\"n\"" : "", escape_html(c.name));
+    for (const Column& c : columns_) body_ += fmt::format("<th{}>{}</th>", attribute(c.cells), escape_html(c.name));
     body_ += "</tr>\n";
   }
   void row(const std::vector<std::string>& cells, bool won = false) {
     body_ += won ? "<tr class=\"won\">" : "<tr>";
     for (std::size_t i = 0; i < cells.size(); ++i)
-      body_ += fmt::format("<td{}>{}</td>", columns_.at(i).number ? " class=\"n\"" : "", escape_html(cells[i]));
+      body_ += fmt::format("<td{}>{}</td>", attribute(columns_.at(i).cells), escape_html(cells[i]));
     body_ += "</tr>\n";
   }
   [[nodiscard]] std::string str() const { return body_ + "</table></div>\n"; }
@@ -96,15 +99,15 @@ std::string device_head(const DeviceView& device) {
 }
 
 std::string winners(const DeviceView& device) {
-  Table table({{"problem"},
-               {"shape"},
-               {fmt::format("time ({})", device.origin()), true},
-               {"IQR", true},
-               {"floor", true},
-               {"time / floor", true},
+  Table table({{"problem", Cells::line},
+               {"shape", Cells::line},
+               {fmt::format("time ({})", device.origin()), Cells::number},
+               {"IQR", Cells::number},
+               {"floor", Cells::number},
+               {"time / floor", Cells::number},
                {"floor set by"},
                {"plan"},
-               {"error", true}});
+               {"error", Cells::number}});
   for (const ProblemView& view : device.problems) {
     const std::string bound(rt::bound(view.floor.bound));
     if (!view.winner) {
@@ -122,11 +125,11 @@ std::string winners(const DeviceView& device) {
 std::string stage_table(const ProblemView& view, const DeviceView& device) {
   if (view.stages.empty()) return {};
   Table table({{"stage of the winner"},
-               {fmt::format("alone ({})", device.origin()), true},
-               {"TFLOP/s", true},
-               {"TB/s", true},
-               {"registers", true},
-               {"shared", true},
+               {fmt::format("alone ({})", device.origin()), Cells::number},
+               {"TFLOP/s", Cells::number},
+               {"TB/s", Cells::number},
+               {"registers", Cells::number},
+               {"shared", Cells::number},
                {"config"},
                {"candidates tried"}});
   for (const StageView& s : view.stages) {
@@ -141,11 +144,11 @@ std::string stage_table(const ProblemView& view, const DeviceView& device) {
 std::string plan_table(const ProblemView& view, const DeviceView& device) {
   if (view.plans.empty()) return {};
   Table table({{"plan run end to end"},
-               {fmt::format("time ({})", device.origin()), true},
-               {"IQR", true},
-               {"samples", true},
-               {"error", true},
-               {"tolerance", true},
+               {fmt::format("time ({})", device.origin()), Cells::number},
+               {"IQR", Cells::number},
+               {"samples", Cells::number},
+               {"error", Cells::number},
+               {"tolerance", Cells::number},
                {"outcome"}});
   for (std::size_t i = 0; i < std::min(kPlansShown, view.plans.size()); ++i) {
     const PlanView& plan = view.plans[i];
@@ -185,7 +188,7 @@ std::string axes(const DeviceView& device) {
 
 std::string failures(const DeviceView& device) {
   if (device.failures.empty()) return {};
-  Table table({{"trials", true}, {"stage"}, {"outcome"}, {"reason"}, {"for example"}});
+  Table table({{"trials", Cells::number}, {"stage"}, {"outcome"}, {"reason"}, {"for example"}});
   for (std::size_t i = 0; i < std::min(kFailuresShown, device.failures.size()); ++i) {
     const FailureView& f = device.failures[i];
     table.row({std::to_string(f.count), std::string(to_string(f.stage)), std::string(to_string(f.outcome)), f.reason, f.example});
@@ -197,7 +200,7 @@ std::string failures(const DeviceView& device) {
 }
 
 std::string sweeps(const DeviceView& device) {
-  Table table({{"started"}, {"ended"}, {"suite"}, {"strategy"}, {"seed", true}, {"status"}, {"phitune"}, {"NVRTC"}, {"driver"}});
+  Table table({{"started"}, {"ended"}, {"suite"}, {"strategy"}, {"seed", Cells::number}, {"status"}, {"phitune"}, {"NVRTC"}, {"driver"}});
   for (const SweepRecord& s : device.sweeps)
     table.row({s.started_at, s.ended_at, s.suite, s.strategy, std::to_string(s.seed),
                s.reason.empty() ? s.status : s.status + ": " + s.reason, s.phitune_version, s.nvrtc_version, s.device.driver});

@@ -48,8 +48,7 @@ std::string device_section(const DeviceView& device) {
       fmt::format("{}, {} multiprocessors, {} memory, {} L2, driver {}, CUDA {}. ", d.architecture, d.multiprocessors,
                   rt::bytes(d.memory_bytes), rt::bytes(d.l2_bytes), d.driver.empty() ? "-" : d.driver, d.runtime.empty() ? "-" : d.runtime);
   if (d.matrix_tflops > 0)
-    out += fmt::format("Ceilings {} on this device: {} TFLOP/s, {} TB/s.", device.origin(), rt::number(d.matrix_tflops),
-                       rt::number(d.copy_tbps));
+    out += fmt::format("Ceilings ({}): {} TFLOP/s, {} TB/s.", device.origin(), rt::number(d.matrix_tflops), rt::number(d.copy_tbps));
   out += fmt::format("\n{} stage trials ({}), {} plans run end to end.\n\n", device.stage_trials, rt::outcomes(device.outcomes),
                      device.plan_trials);
   for (const std::string& finding : rt::findings(device)) out += "- " + cell(finding) + "\n";
