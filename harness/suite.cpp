@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
-#include <functional>
-#include <limits>
-#include <optional>
 #include <set>
+#include <span>
 #include <sstream>
 #include <stdexcept>
 
