@@ -141,7 +141,7 @@ TEST_P(ExportsTest, T4FollowsItsSchema) {
 }
 
 /// Whether the C++ compiler of this build takes `program` beside the exported header.
-bool compiles(const std::string& header, const std::string& program) {
+testing::AssertionResult compiles(const std::string& header, const std::string& program) {
   std::string pattern = (fs::temp_directory_path() / "phitune-header-test-XXXXXX").string();
   const fs::path directory = mkdtemp(pattern.data());
   std::ofstream(directory / "winners.hpp") << header;
@@ -149,9 +149,10 @@ bool compiles(const std::string& header, const std::string& program) {
   const std::string command = std::string(PHITUNE_CXX) + " -std=c++17 -Wall -Wextra -Werror -fsyntax-only " +
                               (directory / "main.cpp").string() + " 2> " + (directory / "log").string();
   const bool ok = std::system(command.c_str()) == 0;
-  if (!ok) std::ifstream(directory / "log") >> std::cerr.rdbuf();
+  std::ifstream in(directory / "log");
+  const std::string log{std::istreambuf_iterator<char>(in), {}};
   fs::remove_all(directory);
-  return ok;
+  return ok ? testing::AssertionSuccess() : testing::AssertionFailure() << log;
 }
 
 TEST_P(ExportsTest, HeaderCompilesAndItsTableIsUsableAtCompileTime) {
