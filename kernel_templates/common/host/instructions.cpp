@@ -101,12 +101,4 @@ void load_matrices(const std::array<MatrixLoad*, warp_size>& lanes, int matrices
   }
 }
 
-// fp32 holds the product exactly unless it is subnormal; there it is rounded from the exact product in double to units of 2^-133.
-u16 round_bf16_product(float a, float b) {
-  const float product = a * b;
-  if (!(std::fabs(product) < 0x1p-126f)) return float_to_bf16(product);
-  const double exact = static_cast<double>(a) * static_cast<double>(b);
-  return float_to_bf16(static_cast<float>(std::nearbyint(exact * 0x1p133) * 0x1p-133));
-}
-
 }  // namespace phitune::host

@@ -56,9 +56,6 @@ T shuffle_in_warp(const char* name, T x, unsigned source, const Where& where) {
   return mine.result;
 }
 
-/// A product of two bf16 values, rounded once.
-u16 round_bf16_product(float a, float b);
-
 }  // namespace host
 
 // ---- where a thread is ----
@@ -165,10 +162,8 @@ inline float high_f16(u32 x) { return half_float(static_cast<u16>(x >> 16)); }
 inline u32 pack_bf16x2(float lo, float hi) { return float_to_bf16(lo) | static_cast<u32>(float_to_bf16(hi)) << 16; }
 inline u32 pack_f16x2(float lo, float hi) { return float_to_fp16(lo) | static_cast<u32>(float_to_fp16(hi)) << 16; }
 
-inline u32 mul_bf16x2(u32 a, u32 b) {
-  return host::round_bf16_product(low_bf16(a), low_bf16(b)) | static_cast<u32>(host::round_bf16_product(high_bf16(a), high_bf16(b))) << 16;
-}
-// The product of two halves is exact in fp32, so it is rounded once.
+// A product of two such values is exact in fp32 (or too small to round up to anything), so it is rounded once.
+inline u32 mul_bf16x2(u32 a, u32 b) { return pack_bf16x2(low_bf16(a) * low_bf16(b), high_bf16(a) * high_bf16(b)); }
 inline u32 mul_f16x2(u32 a, u32 b) { return pack_f16x2(low_f16(a) * low_f16(b), high_f16(a) * high_f16(b)); }
 
 inline u32 to_tf32(float x) { return round_tf32(x); }

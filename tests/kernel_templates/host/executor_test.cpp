@@ -83,16 +83,24 @@ TEST(BlockBarrier, MissingGivesNan) {
   EXPECT_TRUE(std::isnan(out[0]));
 }
 
-TEST(BlockBarrier, SeedsGiveDifferentSchedules) {
-  std::set<std::vector<int>> orders;
+TEST(Schedule, SeedsGiveDifferentOrdersOfWarpsAndLanes) {
+  std::set<std::vector<int>> warp_orders, lane_orders;
   for (std::uint64_t seed = 0; seed < 8; ++seed) {
-    std::vector<int> order;
+    std::vector<int> warps, lanes;
     host::launch(
-        {1, 1, 1}, {128, 1, 1}, 0, [&] { order.push_back(thread_index()); }, Options{.seed = seed});
-    ASSERT_EQ(order.size(), 128u);
-    orders.insert(order);
+        {1, 1, 1}, {256, 1, 1}, 0,
+        [&] {
+          if (lane() == 0) warps.push_back(thread_index() / 32);
+          if (thread_index() < 32) lanes.push_back(lane());
+        },
+        Options{.seed = seed});
+    ASSERT_EQ(warps.size(), 8u);
+    ASSERT_EQ(lanes.size(), 32u);
+    warp_orders.insert(warps);
+    lane_orders.insert(lanes);
   }
-  EXPECT_GE(orders.size(), 7u);
+  EXPECT_GE(warp_orders.size(), 7u);
+  EXPECT_GE(lane_orders.size(), 7u);
 }
 
 TEST(BlockBarrier, EarlyExitIsADeadlockThatNamesBothSides) {
