@@ -58,7 +58,11 @@ std::size_t ProblemHash::operator()(const Problem& problem) const noexcept {
   return static_cast<std::size_t>(hash ^ (hash >> 32));
 }
 
-TunedTable::TunedTable(std::vector<TunedPlan> plans, NearestGuard guard) : guard_(guard) {
+TunedTable::TunedTable(std::vector<TunedPlan> plans, NearestGuard guard)
+    : guard_(guard),
+      log2_t_factor_(std::log2(guard.t_factor)),
+      log2_heads_factor_(std::log2(guard.heads_factor)),
+      log2_quadratic_t_factor_(std::log2(guard.quadratic_t_factor)) {
   std::sort(plans.begin(), plans.end(), [](const TunedPlan& a, const TunedPlan& b) {
     return a.plan.problem != b.plan.problem ? a.plan.problem < b.plan.problem : standing(a) > standing(b);
   });
@@ -82,9 +86,9 @@ double TunedTable::distance(const Problem& problem, double log2_t, double log2_h
   const PlanShape& shape = member.plan->plan.shape;
   const double t_ratio = log2_t - member.log2_t;
   const double heads_ratio = log2_heads - member.log2_heads;
-  if (std::abs(t_ratio) > std::log2(guard_.t_factor) || std::abs(heads_ratio) > std::log2(guard_.heads_factor)) return refused;
+  if (std::abs(t_ratio) > log2_t_factor_ || std::abs(heads_ratio) > log2_heads_factor_) return refused;
   if (shape.fusion == Fusion::quadratic) {
-    if (problem.initial_state || problem.final_state || t_ratio > std::log2(guard_.quadratic_t_factor)) return refused;
+    if (problem.initial_state || problem.final_state || t_ratio > log2_quadratic_t_factor_) return refused;
   } else if (static_cast<std::uint64_t>(shape.chunk) > std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(problem.t, 64)))) {
     // A chunk that holds all of t and more is only padding.
     return refused;

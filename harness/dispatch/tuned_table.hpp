@@ -71,6 +71,7 @@ class TunedTable {
   [[nodiscard]] double distance(const Problem& problem, double log2_t, double log2_heads, const Member& member) const noexcept;
 
   NearestGuard guard_;
+  double log2_t_factor_, log2_heads_factor_, log2_quadratic_t_factor_;
   std::vector<TunedPlan> plans_;
   std::unordered_map<Problem, const TunedPlan*, ProblemHash> exact_;
   std::unordered_map<Problem, std::vector<Member>, ProblemHash> families_;  // by family_key
