@@ -122,7 +122,8 @@ TEST_F(GpuDeviceTest, WholePlansAreRightOnEveryKindOfInput) {
     const std::vector<std::vector<ExecutableStage>> plans{plan, plan};
     for (const Result& result : device->run_plans(problem_for(fusion), plans, {})) {
       EXPECT_EQ(result.outcome, Outcome::ok) << to_string(fusion) << ": " << result.reason;
-      if (result.timing) EXPECT_GE(result.timing->samples_ms.size(), 10u);
+      ASSERT_TRUE(result.timing);
+      EXPECT_GE(result.timing->samples_ms.size(), 10u);
     }
   }
 }

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -113,7 +115,7 @@ TEST_P(PlanOracle, AgreesWithTheRecurrentForm) {
       ++rows;
     }
   }
-  EXPECT_GT(rows, 10);
+  EXPECT_GE(rows, problem.t == 1 ? 2 : 10);
 }
 
 Problem base() { return {.b = 2, .t = 70, .hq = 4, .hk = 2, .d = 16, .e = 16, .p = 2, .gated = true, .normalisation = Normalisation::sum}; }
@@ -140,7 +142,8 @@ INSTANTIATE_TEST_SUITE_P(Problems, PlanOracle, testing::ValuesIn(oracle_cases())
 TEST(PlanOracleSamples, AlwaysHoldTheEdges) {
   const Problem problem{.t = 5000, .hq = 1, .hk = 1, .d = 16, .e = 16};
   std::vector<std::int64_t> tokens;
-  for (const CheckRow& row : plan_checks(problem, 7, InputKind::normal).front().rows) tokens.push_back(row.offset / 16);
+  const std::vector<Check> checks = plan_checks(problem, 7, InputKind::normal);
+  for (const CheckRow& row : checks.front().rows) tokens.push_back(row.offset / 16);
   for (const std::int64_t token : {0, 1, 63, 64, 1023, 1024, 4095, 4096, 4999}) {
     EXPECT_NE(std::ranges::find(tokens, token), tokens.end()) << token;
   }
@@ -155,7 +158,8 @@ TEST(AdversarialInputs, StayWithinTheirDtype) {
         for (const InputKind kind : adversarial_kinds()) {
           const Problem problem{.t = 2000, .hq = 1, .hk = 1, .d = 32, .e = 32, .p = p, .dtype = dtype, .normalisation = normalisation};
           int kept = 0, all = 0;
-          for (const CheckRow& row : plan_checks(problem, 3, kind).front().rows) {
+          const std::vector<Check> checks = plan_checks(problem, 3, kind);
+          for (const CheckRow& row : checks.front().rows) {
             bool fits = true;
             for (const double x : row.reference) fits = fits && std::abs(x) < largest(dtype);
             kept += fits, ++all;

@@ -2,6 +2,8 @@
 // in one place does not.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <iostream>
 #include <random>
 
