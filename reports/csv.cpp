@@ -24,7 +24,8 @@ std::string quoted(std::string_view text) {
 class Row {
  public:
   Row& text(std::string_view cell) {
-    line_ += (first_ ? "" : ",") + quoted(cell);
+    if (!first_) line_ += ',';
+    line_ += quoted(cell);
     first_ = false;
     return *this;
   }
