@@ -39,15 +39,11 @@ std::vector<Benched> bench_winners(const BenchFlags& flags, Device& device) {
   const bool all = flags.problems.suite.empty() && flags.problems.problems.empty();
   if (!all) suite = flags.problems.load();
   Store store = open_read_only(flags.database);
-  const auto here = store.find_device(device.info());
-  if (!here)
-    throw Error(ExitCode::bad_input, fmt::format("{} has no winners of {}; tune it first: phitune sweep --db {}", flags.database,
-                                                 device.info().name, flags.database));
   MeasurePolicy policy;
   policy.min_samples = policy.max_samples = std::max(9, flags.samples);
   policy.cold_l2 = !flags.hot;
   std::vector<Benched> benched;
-  for (const Winner& winner : store.winners(here)) {
+  for (const Winner& winner : winners_for(store, device.info())) {
     const PlanTrial& trial = winner.plan_trial.trial;
     if (!asked_for(trial.plan.problem, all ? nullptr : &suite) || stop_requested()) continue;
     std::vector<ExecutableStage> stages;

@@ -48,6 +48,10 @@ struct ProblemOptions {
 /// A database that this command only looks at.
 [[nodiscard]] Store open_read_only(const std::string& database);
 
+/// Winners that were tuned on this board, or, when it has none, on another of the same name and architecture. Throws Error when there is
+/// neither.
+[[nodiscard]] std::vector<Winner> winners_for(Store& store, const DeviceInfo& device);
+
 struct CompilerFlags {
   std::string cache = default_cache_directory().string();
   int threads = 0;

@@ -45,6 +45,19 @@ Store open_read_only(const std::string& database) {
   return Store(database, options);
 }
 
+std::vector<Winner> winners_for(Store& store, const DeviceInfo& device) {
+  if (const auto same_board = store.find_device(device)) {
+    if (auto winners = store.winners(*same_board); !winners.empty()) return winners;
+  }
+  for (const StoredDevice& other : store.devices()) {
+    if (other.info.name != device.name || other.info.architecture != device.architecture || other.info.replayed != device.replayed)
+      continue;
+    if (auto winners = store.winners(other.id); !winners.empty()) return winners;
+  }
+  throw Error(ExitCode::bad_input, fmt::format("{} has no winners of {}{}. Tune it first: phitune sweep --db {}", store.path().string(),
+                                               device.name, device.replayed ? " (replayed)" : "", store.path().string()));
+}
+
 void CompilerFlags::add_to(CLI::App& command) {
   command.add_option("--cache", cache, "folder of compiled kernels; empty for none")->capture_default_str();
   command.add_option("--threads", threads, "compile threads; 0: one per hardware thread")->capture_default_str();

@@ -102,9 +102,7 @@ void verify_stages(const VerifyFlags& flags, Device& device, Compiler& compiler,
 // The very binaries that were timed, on the device at hand.
 void verify_winners(const VerifyFlags& flags, Device& device, const MeasurePolicy& policy, Findings& findings) {
   Store store = open_read_only(flags.database);
-  const auto here = store.find_device(device.info());
-  if (!here) throw Error(ExitCode::bad_input, fmt::format("{} has no winners of {}", flags.database, device.info().name));
-  for (const Winner& winner : store.winners(here)) {
+  for (const Winner& winner : winners_for(store, device.info())) {
     if (stop_requested()) return;
     const PlanTrial& trial = winner.plan_trial.trial;
     std::vector<ExecutableStage> stages;
