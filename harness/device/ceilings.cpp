@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "harness/device/gpu_session.hpp"
+#include "harness/error.hpp"
 #include "harness/measure/statistics.hpp"
 
 namespace phitune::cuda {
@@ -70,7 +71,14 @@ double matrix_tflops(GpuSession& session) {
 }  // namespace
 
 Ceilings measure_ceilings(GpuSession& session, std::int64_t memory_bytes) {
-  return {.copy_tbps = copy_tbps(session, memory_bytes), .matrix_tflops = matrix_tflops(session)};
+  Ceilings ceilings{.copy_tbps = copy_tbps(session, memory_bytes)};
+  try {
+    ceilings.matrix_tflops = matrix_tflops(session);
+  } catch (const Error&) {
+    // Not measured. Why the GEMM library refuses is the outcome of every library stage, which the report shows.
+    ceilings.matrix_tflops = 0;
+  }
+  return ceilings;
 }
 
 }  // namespace phitune::cuda

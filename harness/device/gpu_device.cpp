@@ -91,6 +91,15 @@ struct GpuDevice::State {
 
   std::unique_ptr<cuda::GpuSession> make_session() const { return std::make_unique<cuda::GpuSession>(utilities, info, nvml); }
 
+  /// What is said of a plan whose turn did not come before the device was lost.
+  Result not_run(const MeasurePolicy& policy) const {
+    Result result;
+    result.outcome = Outcome::pruned;
+    result.reason = "not run: " + lost;
+    result.seed = policy.seed;
+    return result;
+  }
+
   void require_alive() const {
     if (!lost.empty()) throw DeviceLost(lost);
   }
@@ -127,7 +136,9 @@ struct GpuDevice::State {
     ++recoveries;
     try {
       session.reset();
-      cuda::check(cudaDeviceReset());
+      // It may answer with the very error that it clears; what counts is whether the device works afterwards.
+      static_cast<void>(cudaDeviceReset());
+      static_cast<void>(cudaGetLastError());
       select(ordinal);
       session = make_session();
     } catch (const cuda::CudaError& error) {
@@ -138,7 +149,7 @@ struct GpuDevice::State {
   Args bind_stage(const StageProblem& problem, const MeasurePolicy& policy) {
     Args args;
     set_sizes(args, problem);
-    session->pool.begin();
+    session->begin();
     for (const Buffer buffer : inputs_of(problem)) {
       void* data = buffer == Buffer::gates ? session->pool.gates(problem, policy.seed, InputKind::normal)
                                            : session->pool.input(input_tensor(buffer, problem, policy.seed, InputKind::normal));
@@ -174,11 +185,11 @@ struct GpuDevice::State {
   cuda::TrialledOutcome verify_plan(const StageProblem& whole, std::span<const ExecutableStage> stages, InputKind kind,
                                     const MeasurePolicy& policy) {
     const Problem& problem = whole.problem;
-    session->pool.begin();
+    session->begin();
     const Args args = bind_plan(whole, shape_of(stages), kind, policy.seed);
     const Checks checks = references.get(fmt::format("{} {} {}", problem.key(), to_string(kind), policy.seed),
                                          [&] { return plan_checks(problem, policy.seed, kind); });
-    const cuda::Pipeline pipeline(stages, args, session->gemms);
+    const cuda::Pipeline& pipeline = session->load(stages, args);
     const std::vector<Buffer> outputs = plan_outputs(problem);
     cuda::TrialledOutcome outcome = cuda::verify_on_device(*session, {.pipeline = pipeline,
                                                                       .args = args,
@@ -211,22 +222,17 @@ struct GpuDevice::State {
   void time_plans(const StageProblem& whole, std::span<const std::vector<ExecutableStage>> plans, const std::vector<std::size_t>& chosen,
                   const MeasurePolicy& policy, std::vector<Result>& results) {
     const Stopwatch watch;
-    session->pool.begin();
+    session->begin();
     // The largest workspace first: all plans lie in the same memory, one after another.
     std::int64_t workspace = 0;
     for (const std::size_t i : chosen) workspace = std::max(workspace, workspace_of(whole.problem, shape_of(plans[i])).total());
     static_cast<void>(session->pool.scratch("workspace", workspace));
-    std::vector<cuda::Pipeline> pipelines;
-    std::vector<cuda::Graph> graphs;
+    std::vector<const cuda::Graph*> graphs;
     for (const std::size_t i : chosen) {
       const Args args = bind_plan(whole, shape_of(plans[i]), InputKind::normal, policy.seed);
-      pipelines.emplace_back(plans[i], args, session->gemms);
+      graphs.push_back(&session->capture(session->load(plans[i], args)));
     }
-    for (const cuda::Pipeline& pipeline : pipelines)
-      graphs.emplace_back(session->stream.get(), [&](cudaStream_t s) { pipeline.enqueue(s); });
-    std::vector<const cuda::Graph*> pointers;
-    for (const cuda::Graph& graph : graphs) pointers.push_back(&graph);
-    std::vector<Timing> timings = session->measurement.measure_interleaved(pointers, policy);
+    std::vector<Timing> timings = session->measurement.measure_interleaved(graphs, policy);
     for (std::size_t n = 0; n < chosen.size(); ++n) {
       time_into(results[chosen[n]], std::move(timings[n]));
       results[chosen[n]].measure_ms = watch.ms() / static_cast<double>(chosen.size());
@@ -273,7 +279,7 @@ Result GpuDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& p
     const Args args = state.bind_stage(problem, policy);
     const Checks checks =
         state.references.get(fmt::format("{} {}", problem.key(), policy.seed), [&] { return stage_checks(problem, policy.seed); });
-    const cuda::Pipeline pipeline(std::span(&stage, 1), args, state.session->gemms);
+    const cuda::Pipeline& pipeline = state.session->load(std::span(&stage, 1), args);
     const std::vector<Buffer> outputs = outputs_of(problem);
     judge(result, cuda::verify_on_device(*state.session, {.pipeline = pipeline,
                                                           .args = args,
@@ -284,8 +290,7 @@ Result GpuDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& p
     result.verify_ms = verifying.ms();
     if (result.outcome != Outcome::ok) return;
     const Stopwatch measuring;
-    const cuda::Graph graph(state.session->stream.get(), [&](cudaStream_t stream) { pipeline.enqueue(stream); });
-    time_into(result, state.session->measurement.measure(graph, policy));
+    time_into(result, state.session->measurement.measure(state.session->capture(pipeline), policy));
     result.measure_ms = measuring.ms();
   });
 }
@@ -299,13 +304,13 @@ std::vector<Result> GpuDevice::run_plans(const Problem& problem, std::span<const
   std::vector<Result> results;
   std::vector<std::size_t> right;
   for (const std::vector<ExecutableStage>& plan : plans) {
-    state.require_alive();
-    results.push_back(state.verify_plan_on_all(whole, plan, policy));
+    results.push_back(state.lost.empty() ? state.verify_plan_on_all(whole, plan, policy) : state.not_run(policy));
     if (results.back().outcome == Outcome::ok) right.push_back(results.size() - 1);
   }
   if (right.empty()) return results;
-  state.require_alive();
-  const Result timed = state.guarded(policy, [&](Result&) { state.time_plans(whole, plans, right, policy, results); });
+  const Result timed = !state.lost.empty()
+                           ? state.not_run(policy)
+                           : state.guarded(policy, [&](Result&) { state.time_plans(whole, plans, right, policy, results); });
   if (timed.outcome != Outcome::ok) {
     for (const std::size_t i : right) {
       results[i].outcome = timed.outcome;

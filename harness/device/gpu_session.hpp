@@ -2,8 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
-#include "harness/device/gemm_library.hpp"
+#include "harness/device/pipeline.hpp"
 #include "harness/device/tensor_pool.hpp"
 #include "harness/measure/measurement.hpp"
 
@@ -22,6 +23,23 @@ struct GpuSession {
   TensorPool pool;
   Measurement measurement;
   GemmLibrary gemms;
+
+  // What is being run belongs to the session, so that a kernel that never ends takes it along instead of blocking its destruction.
+  std::vector<std::unique_ptr<Pipeline>> pipelines;
+  std::vector<std::unique_ptr<Graph>> graphs;
+
+  /// Forgets the candidates of the last run.
+  void begin() {
+    graphs.clear();
+    pipelines.clear();
+    pool.begin();
+  }
+  const Pipeline& load(std::span<const ExecutableStage> stages, const Args& args) {
+    return *pipelines.emplace_back(std::make_unique<Pipeline>(stages, args, gemms));
+  }
+  const Graph& capture(const Pipeline& pipeline) {
+    return *graphs.emplace_back(std::make_unique<Graph>(stream.get(), [&](cudaStream_t s) { pipeline.enqueue(s); }));
+  }
 };
 
 /// Rates of this device, measured now on random data: device-to-device copy in 1e12 bytes/s (read + write), dense bf16 matrix product

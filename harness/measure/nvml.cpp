@@ -50,9 +50,12 @@ struct Nvml::Library {
   }
 
   bool find_all() {
-    return find(init, "nvmlInit_v2") && find(shutdown, "nvmlShutdown") && find(device_by_bus, "nvmlDeviceGetHandleByPciBusId_v2") &&
-           find(clock, "nvmlDeviceGetClockInfo") && find(temperature, "nvmlDeviceGetTemperature") &&
-           find(reasons, "nvmlDeviceGetCurrentClocksThrottleReasons") && find(driver, "nvmlSystemGetDriverVersion");
+    // Throttle reasons are called event reasons in newer libraries. What is missing below is an empty answer, not an absent library.
+    if (!find(reasons, "nvmlDeviceGetCurrentClocksEventReasons")) find(reasons, "nvmlDeviceGetCurrentClocksThrottleReasons");
+    find(clock, "nvmlDeviceGetClockInfo");
+    find(temperature, "nvmlDeviceGetTemperature");
+    find(driver, "nvmlSystemGetDriverVersion");
+    return find(init, "nvmlInit_v2") && find(shutdown, "nvmlShutdown") && find(device_by_bus, "nvmlDeviceGetHandleByPciBusId_v2");
   }
 };
 
@@ -80,15 +83,17 @@ DeviceState Nvml::look() const {
   if (!available()) return state;
   unsigned clock = 0, temperature = 0;
   unsigned long long reasons = 0;
-  if (library_->clock(library_->device, kSmClock, &clock) == kSuccess) state.sm_clock_mhz = clock;
-  if (library_->temperature(library_->device, kGpuTemperature, &temperature) == kSuccess) state.temperature_c = temperature;
-  if (library_->reasons(library_->device, &reasons) == kSuccess) state.throttle_reasons = throttle_text(reasons);
+  if (library_->clock && library_->clock(library_->device, kSmClock, &clock) == kSuccess) state.sm_clock_mhz = clock;
+  if (library_->temperature && library_->temperature(library_->device, kGpuTemperature, &temperature) == kSuccess)
+    state.temperature_c = temperature;
+  if (library_->reasons && library_->reasons(library_->device, &reasons) == kSuccess) state.throttle_reasons = throttle_text(reasons);
   return state;
 }
 
 std::string Nvml::driver_version() const {
   std::array<char, 96> text{};
-  if (!library_->initialised || library_->driver(text.data(), static_cast<unsigned>(text.size())) != kSuccess) return {};
+  if (!library_->initialised || !library_->driver || library_->driver(text.data(), static_cast<unsigned>(text.size())) != kSuccess)
+    return {};
   return text.data();
 }
 

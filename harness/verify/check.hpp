@@ -26,6 +26,7 @@ struct Check {
   Dtype dtype = Dtype::fp32;
   Tolerance tolerance;
   std::vector<CheckRow> rows;
+  bool cancels = false;  // rows may be nothing but rounding errors of their terms: only each row's own bound counts
 };
 
 /// Copies `count` elements of a buffer from element `offset` to `out`.

@@ -253,6 +253,7 @@ std::vector<Check> plan_checks(const Problem& problem, std::uint64_t seed, Input
   const std::int64_t group = problem.hq / problem.hk;
   std::mt19937_64 rng(seed);
   Check check{.buffer = Buffer::y, .dtype = problem.dtype, .tolerance = tolerance_of(problem.dtype), .rows = {}};
+  check.cancels = conditions;
   for (const auto& [b, hk] : sample_heads(problem, rng)) {
     std::vector<QueryRow> rows;
     for (const std::int64_t token : sample_tokens(problem.t, rng)) {

@@ -117,12 +117,13 @@ std::vector<Check> attention_checks(Context& c) {
     std::vector<QueryRow> rows;
     for (const std::int64_t token : sample_tokens(c, n))
       rows.push_back({.token = token, .head = hk * group + c.draw(group), .numerator = {}});
-    attend(c.stage, c.seed, InputKind::normal, b, hk, n * c.chunk, rows, false);
+    attend(c.stage, c.seed, InputKind::normal, b, hk, n * c.chunk, rows, !whole && c.sum());
     for (QueryRow& row : rows) {
       if (!whole) {
         const std::int64_t index = (b * c.p.hq + row.head) * c.p.t + row.token;
         out.rows.push_back({.offset = index * c.p.e, .reference = row.numerator});
-        row_sums.rows.push_back({.offset = index, .reference = {row.denominator}});
+        // The only score of a chunk's first token may happen to be near zero: rounding is relative to what it was summed from.
+        row_sums.rows.push_back({.offset = index, .reference = {row.denominator}, .condition = row.denominator_condition});
         continue;
       }
       for (double& value : row.numerator) value = c.sum() ? (row.denominator == 0 ? 0 : value / row.denominator) : value;

@@ -22,7 +22,8 @@ Check row_of(std::vector<double> reference, double condition = 0) {
   return {.buffer = Buffer::partial,
           .dtype = Dtype::fp32,
           .tolerance = {.relative_l2 = 0.01, .worst_row = 0.03},
-          .rows = {{.offset = 0, .reference = std::move(reference), .condition = condition}}};
+          .rows = {{.offset = 0, .reference = std::move(reference), .condition = condition}},
+          .cancels = condition > 0};
 }
 
 TEST(Compare, AcceptsWithinAndRefusesBeyondTheBound) {
