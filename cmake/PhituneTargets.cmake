@@ -3,6 +3,9 @@ add_library(phitune_options INTERFACE)
 target_compile_features(phitune_options INTERFACE cxx_std_20)
 target_compile_options(phitune_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
                        $<$<BOOL:${PHITUNE_WARNINGS_AS_ERRORS}>:-Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(phitune_options INTERFACE -Wno-restrict)  # false alarms on std::string in optimised builds (GCC bug 105651)
+endif()
 if(PHITUNE_SANITIZE)  # e.g. "address,undefined"
   target_compile_options(phitune_options INTERFACE -fsanitize=${PHITUNE_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(phitune_options INTERFACE -fsanitize=${PHITUNE_SANITIZE})
