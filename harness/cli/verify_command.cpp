@@ -20,6 +20,7 @@ struct VerifyFlags {
   std::string shape, stage;
   std::size_t configs = 1;
   std::uint64_t seed = 1;
+  bool timed = true;
   bool json = false;
 };
 
@@ -116,7 +117,7 @@ void verify_winners(const VerifyFlags& flags, Device& device, const MeasurePolic
 }
 
 int verify(const VerifyFlags& flags) {
-  const std::unique_ptr<Device> device = open_device(flags.device);
+  const std::unique_ptr<Device> device = open_device(flags.device, flags.timed ? Use::measure : Use::verify);
   MeasurePolicy policy;
   policy.seed = flags.seed;
   Findings findings(flags.json);
@@ -143,6 +144,7 @@ void add_verify(CLI::App& app, Action& action) {
   command->add_option("--stage", flags->stage, "only this stage, e.g. query_state");
   command->add_option("--configs", flags->configs, "random configs of each stage")->capture_default_str();
   command->add_option("--seed", flags->seed, "of the configs and of the inputs")->capture_default_str();
+  command->add_flag("!--no-timing", flags->timed, "only check; for compute-sanitizer and other tools that make times meaningless");
   command->add_flag("--json", flags->json, "print as JSON");
   command->footer("Examples:\n  phitune verify --db phitune.db\n  phitune verify --problem \"b1 t1000 h2 d32 p3 fp16 none\" --configs 3");
   command->callback([flags, &action] { action = [flags] { return verify(*flags); }; });

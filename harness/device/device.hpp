@@ -47,8 +47,12 @@ class Device {
                                         const MeasurePolicy& policy) = 0;
 };
 
+/// What a device is opened for. verify: candidates are checked and never timed, so no rate is measured either; this is also what tools that
+/// slow the device down beyond recognition need (compute-sanitizer).
+enum class Use { measure, verify };
+
 /// "cuda:0" or "replay:FILE". Throws Error with what to do when there is no such device.
-[[nodiscard]] std::unique_ptr<Device> open_device(const std::string& name);
+[[nodiscard]] std::unique_ptr<Device> open_device(const std::string& name, Use use = Use::measure);
 
 /// The GPUs of this machine, unmeasured (copy_tbps and matrix_tflops are 0); `reason` says why there are none. Never throws.
 struct DeviceList {

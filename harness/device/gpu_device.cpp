@@ -73,12 +73,14 @@ void judge(Result& result, cuda::TrialledOutcome trialled) {
 }  // namespace
 
 struct GpuDevice::State {
-  explicit State(int device_ordinal)
-      : info(cuda::device_info(device_ordinal)),
+  State(int device_ordinal, Use device_use)
+      : use(device_use),
+        info(cuda::device_info(device_ordinal)),
         ordinal(select(device_ordinal)),
         nvml(cuda::pci_bus_id(device_ordinal)),
         utilities(cuda::compile_utilities(info.architecture)),
         session(make_session()) {
+    if (use == Use::verify) return;
     const cuda::Ceilings ceilings = cuda::measure_ceilings(*session, info.memory_bytes);
     info.copy_tbps = ceilings.copy_tbps;
     info.matrix_tflops = ceilings.matrix_tflops;
@@ -239,6 +241,7 @@ struct GpuDevice::State {
     }
   }
 
+  Use use;
   DeviceInfo info;
   int ordinal;
   Nvml nvml;
@@ -249,9 +252,9 @@ struct GpuDevice::State {
   int recoveries = 0;
 };
 
-GpuDevice::GpuDevice(int ordinal) {
+GpuDevice::GpuDevice(int ordinal, Use use) {
   try {
-    state_ = std::make_unique<State>(ordinal);
+    state_ = std::make_unique<State>(ordinal, use);
   } catch (const cuda::CudaError& error) {
     throw Error(ExitCode::no_device,
                 fmt::format("cuda:{} cannot be used: {}. Check with nvidia-smi that it is free and healthy", ordinal, error.what()));
@@ -288,7 +291,7 @@ Result GpuDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& p
                                                           .checks = *checks,
                                                           .timeout_ms = policy.timeout_ms}));
     result.verify_ms = verifying.ms();
-    if (result.outcome != Outcome::ok) return;
+    if (result.outcome != Outcome::ok || state.use == Use::verify) return;
     const Stopwatch measuring;
     time_into(result, state.session->measurement.measure(state.session->capture(pipeline), policy));
     result.measure_ms = measuring.ms();
@@ -307,7 +310,7 @@ std::vector<Result> GpuDevice::run_plans(const Problem& problem, std::span<const
     results.push_back(state.lost.empty() ? state.verify_plan_on_all(whole, plan, policy) : state.not_run(policy));
     if (results.back().outcome == Outcome::ok) right.push_back(results.size() - 1);
   }
-  if (right.empty()) return results;
+  if (right.empty() || state.use == Use::verify) return results;
   const Result timed = !state.lost.empty()
                            ? state.not_run(policy)
                            : state.guarded(policy, [&](Result&) { state.time_plans(whole, plans, right, policy, results); });

@@ -12,8 +12,8 @@ namespace phitune {
 /// the sweep goes on. A kernel that never ends is timed_out; nothing can end it from this process, so every later call throws DeviceLost.
 class GpuDevice : public Device {
  public:
-  /// Measures the device's rates. Throws Error(no_device) when there is no such GPU.
-  explicit GpuDevice(int ordinal);
+  /// Measures the device's rates, unless it is only to verify. Throws Error(no_device) when there is no such GPU.
+  explicit GpuDevice(int ordinal, Use use = Use::measure);
   ~GpuDevice() override;
 
   [[nodiscard]] const DeviceInfo& info() const override;

@@ -20,10 +20,10 @@ int ordinal_of(const std::string& name, std::string_view digits) {
 
 }  // namespace
 
-std::unique_ptr<Device> open_device(const std::string& name) {
+std::unique_ptr<Device> open_device(const std::string& name, Use use) {
   constexpr std::string_view cuda = "cuda:", replay = "replay:";
-  if (name == "cuda") return std::make_unique<GpuDevice>(0);
-  if (name.starts_with(cuda)) return std::make_unique<GpuDevice>(ordinal_of(name, std::string_view(name).substr(cuda.size())));
+  if (name == "cuda") return std::make_unique<GpuDevice>(0, use);
+  if (name.starts_with(cuda)) return std::make_unique<GpuDevice>(ordinal_of(name, std::string_view(name).substr(cuda.size())), use);
   if (name.starts_with(replay)) return open_replay(name.substr(replay.size()));
   throw Error(ExitCode::usage, fmt::format("there is no device '{}'; use cuda:N for a GPU or replay:FILE for a recording", name));
 }
