@@ -98,26 +98,29 @@ std::string device_head(const DeviceView& device) {
   return out + "</ul>\n";
 }
 
+/// One word for a narrow column.
+std::string short_bound(Bound bound) { return bound == Bound::unknown ? "-" : bound == Bound::matrix ? "matrix" : "memory"; }
+
 std::string winners(const DeviceView& device) {
-  Table table({{"problem", Cells::line},
+  Table table({{"problem"},
                {"shape", Cells::line},
                {fmt::format("time ({})", device.origin()), Cells::number},
                {"IQR", Cells::number},
                {"floor", Cells::number},
+               {"set by"},
                {"time / floor", Cells::number},
-               {"floor set by"},
-               {"plan"},
-               {"error", Cells::number}});
+               {"error", Cells::number},
+               {"plan"}});
   for (const ProblemView& view : device.problems) {
-    const std::string bound(rt::bound(view.floor.bound));
+    const std::string floor = rt::ms(view.floor.ms), bound = short_bound(view.floor.bound);
     if (!view.winner) {
-      table.row({view.name, short_name(view.problem), "no winner", "", rt::ms(view.floor.ms), "", bound, "", ""});
+      table.row({view.name, short_name(view.problem), "no winner", "", floor, bound, "", "", ""});
       continue;
     }
     const Result& result = view.winner->trial.result;
-    table.row({view.name, short_name(view.problem), rt::ms(view.winner_ms), result.timing ? rt::ms(result.timing->iqr_ms) : "-",
-               rt::ms(view.floor.ms), rt::times(view.over_floor), bound, view.winner->trial.plan.shape.text(),
-               result.errors ? rt::error(result.errors->relative_l2) : "-"});
+    const std::string spread = result.timing ? fmt::format("{:.1f} %", 100 * result.timing->iqr_ms / result.timing->median_ms) : "-";
+    table.row({view.name, short_name(view.problem), rt::ms(view.winner_ms), spread, floor, bound, rt::times(view.over_floor),
+               result.errors ? rt::error(result.errors->relative_l2) : "-", view.winner->trial.plan.shape.text()});
   }
   return table.str();
 }

@@ -11,14 +11,14 @@ inline constexpr std::string_view html_style = R"(
 @media (prefers-color-scheme: dark) { :root { --back: #14171b; --panel: #1c2026; --ink: #e6e9ed; --soft: #9aa4b0; --line: #343b44; --warn: #ffcf8a; --warnback: #33270f;
   --c0: #6ba6e8; --c1: #f0a04b; --c2: #5cc98d; --c3: #b18cf0; --c4: #f0837b; --c5: #4cc3c5; --c6: #c99a66; --c7: #ea86c2; --c8: #a3acb9; --c9: #b7c65a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 24px 20px 60px; max-width: 1180px; background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+body { margin: 0 auto; padding: 24px 20px 60px; max-width: 1240px; background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 h1 { margin: 0 0 4px; font-size: 26px; } h2 { margin: 36px 0 8px; font-size: 21px; border-bottom: 1px solid var(--line); padding-bottom: 4px; }
 h3 { margin: 26px 0 6px; font-size: 16px; } p { margin: 6px 0; } .soft { color: var(--soft); } ul { padding-left: 20px; margin: 6px 0; }
 .note { background: var(--warnback); color: var(--warn); border-left: 4px solid var(--c1); padding: 8px 12px; margin: 10px 0; }
 .tiles { display: flex; flex-wrap: wrap; gap: 10px; margin: 12px 0; } .tile { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: 8px 14px; }
 .tile b { display: block; font-size: 20px; } .tile span { color: var(--soft); font-size: 13px; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13.5px; margin: 6px 0 12px; } th, td { padding: 4px 10px; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--soft); font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } td.u { white-space: nowrap; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13.5px; margin: 6px 0 12px; } th, td { padding: 4px 8px; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--soft); font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } td.u { white-space: nowrap; font-size: 12.5px; }
 tr.won td { font-weight: 600; } .tag { color: var(--warn); font-size: 12px; }
 .pictures { display: flex; flex-wrap: wrap; gap: 8px 24px; } figure { margin: 8px 0; flex: 1 1 340px; max-width: 780px; } figcaption { font-weight: 600; font-size: 14px; }
 details { border: 1px solid var(--line); border-radius: 6px; margin: 10px 0; padding: 4px 14px; } summary { cursor: pointer; padding: 6px 0; } summary b { margin-right: 8px; }

@@ -75,6 +75,18 @@ void add_names(std::vector<std::string>& sentences, const char* form, const std:
   if (!names.empty()) sentences.push_back(fmt::format(fmt::runtime(form), fmt::join(names, "; ")));
 }
 
+/// What claims to be faster than the device: then the time, the rate or the count of operations is wrong.
+std::vector<std::string> beyond_the_device(const DeviceView& device) {
+  std::vector<std::string> found;
+  for (const ProblemView& p : device.problems) {
+    if (p.over_floor > 0 && p.over_floor < 1) found.push_back(fmt::format("{} ({} of its floor)", p.name, times(p.over_floor)));
+    for (const StageView& stage : p.stages)
+      if (device.info.matrix_tflops > 0 && stage.tflops > device.info.matrix_tflops)
+        found.push_back(fmt::format("{} of {} ({} TFLOP/s)", to_string(stage.problem.stage), p.name, number(stage.tflops)));
+  }
+  return found;
+}
+
 }  // namespace
 
 std::string number(double value) {
@@ -154,6 +166,10 @@ std::vector<std::string> warnings(const DeviceView& device) {
         "Replayed: every number here was recorded on an {} in an earlier sweep and is repeated from that recording. Nothing was "
         "measured on the machine that wrote this report.",
         device.info.name));
+  if (const auto beyond = beyond_the_device(device); !beyond.empty())
+    sentences.push_back(
+        fmt::format("Faster than the rates measured on this device allow, so do not believe these before measuring again: {}.",
+                    fmt::join(beyond, "; ")));
   std::set<std::string> throttled, warm;
   for (const ProblemView& p : device.problems) {
     if (!p.winner || !p.winner->trial.result.timing) continue;

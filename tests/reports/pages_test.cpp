@@ -90,6 +90,22 @@ TEST_F(PagesTest, WarmTimesAndThrottlingAreWarnedOf) {
   EXPECT_NE(text.find("power cap"), std::string::npos);
 }
 
+TEST_F(PagesTest, TimesThatTheDeviceCannotReachAreWarnedOf) {
+  auto records = sample::records(seed_, false);
+  records.winners.resize(1);
+  PlanTrial& trial = records.winners[0].trial;
+  // Slow enough for any stage to be believable.
+  for (double& ms : trial.stage_ms) ms = 100;
+  trial.result.timing->median_ms = 500;
+  const std::string words = "Faster than the rates measured on this device allow";
+  EXPECT_EQ(write_markdown(build_model(records, "now")).find(words), std::string::npos);
+  trial.result.timing->median_ms = 0.9 * floor_ms(trial.plan.problem, 700, 4.2);
+  EXPECT_NE(write_markdown(build_model(records, "now")).find(words), std::string::npos);
+  trial.result.timing->median_ms = 500;
+  trial.stage_ms.back() = 1e-3;
+  EXPECT_NE(write_html(build_model(records, "now")).find(words), std::string::npos);
+}
+
 /// Cells of a Markdown table row; a backslash hides a bar.
 std::size_t cells(const std::string& line) {
   std::size_t bars = 0;
