@@ -141,7 +141,7 @@ Error explain(const SQLite::Exception& error, const fs::path& path, const std::s
   const std::string hint = meaning(code);
   const bool not_ours = (code & 0xff) == SQLITE_NOTADB;
   return {not_ours ? ExitCode::bad_input : ExitCode::io,
-          fmt::format("{}: cannot {}: {}{}", path.string(), doing, error.what(), hint.empty() ? "" : ". " + hint)};
+          fmt::format("{}: cannot {}: {}{}", path.string(), doing, error.what(), hint.empty() ? "" : "; " + hint)};
 }
 
 DatabaseFile open_database(const fs::path& path, const StoreOptions& options) {
