@@ -284,7 +284,11 @@ double relative_l2(const std::vector<double>& actual, const std::vector<double>&
 }
 
 /// Relative l2 error of whole outputs: operands, outputs and states round at 2^-9 (bf16) or 2^-11 (fp16, and tf32 products).
-double tolerance(const Problem& problem) { return problem.dtype == Dtype::fp16 ? 6e-4 : 5e-3; }
+// Over many rows roundings average out; a row alone may have all three (weight, partial output, output) at their worst, half a unit each.
+double tolerance(const Problem& problem) {
+  const double many_rows = problem.dtype == Dtype::fp16 ? 6e-4 : 5e-3;
+  return problem.b * problem.t * problem.hq < 16 ? 2 * many_rows : many_rows;
+}
 
 class Pipeline : public testing::TestWithParam<std::string> {};
 
