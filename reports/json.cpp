@@ -1,4 +1,4 @@
-// The tuned table and the plans behind it as JSON. Field by field in docs/formats.md.
+// The tuned table and the plans behind it as JSON.
 #include <nlohmann/json.hpp>
 
 #include "reports/text.hpp"

@@ -46,8 +46,8 @@ inline constexpr double far_from_floor = 3.0;
 /// problems have no winner, whose winners are stale.
 [[nodiscard]] std::vector<std::string> findings(const DeviceView& device);
 
-/// What to know before believing a number of this device, plain text: replayed or impossible numbers, throttling seen, a warm cache. Empty when nothing
-/// is.
+/// What to know before believing a number of this device, plain text: replayed or impossible numbers, throttling seen, a warm cache. Empty
+/// when nothing is.
 [[nodiscard]] std::vector<std::string> warnings(const DeviceView& device);
 
 }  // namespace phitune::report_text

@@ -13,7 +13,9 @@ namespace phitune {
 /// One page without any network reference: styles and pictures are inside. Follows the reader's light or dark theme.
 [[nodiscard]] std::string write_html(const Model& model);
 
-/// Devices, sweeps, tuned table with stages and configs, plan trials. docs/formats.md lists the fields.
+/// "format": "phitune", "version": 1, then per device its facts, sweeps, outcomes, failures, axes, and per problem the floor, the winner
+/// with its stages and configs, every plan run end to end, fusion strategies and chunk sizes. Null is "not known". Stage trials are in the
+/// other formats.
 [[nodiscard]] std::string write_json(const Model& model);
 
 /// RFC 4180; the tuned table, one row per device and problem.
