@@ -31,11 +31,23 @@ SweepInfo describe(const Suite& suite, const DeviceInfo& device, const SweepOpti
   return info;
 }
 
-SweepInfo begin(Store& store, const SweepInfo& info, bool resume) {
-  if (resume) {
-    if (const auto unfinished = store.resumable(info)) return store.resume_sweep(unfinished->id);
+SweepInfo begin(Store& store, const SweepInfo& info, bool resume, Progress& progress) {
+  if (!resume) return store.begin_sweep(info);
+  const auto unfinished = store.resumable(info);
+  if (!unfinished) {
+    progress.note(
+        fmt::format("nothing to resume: {} has no unfinished sweep of this suite, strategy and seed on this device; beginning one",
+                    store.path().string()));
+    return store.begin_sweep(info);
   }
-  return store.begin_sweep(info);
+  // Trials that were chosen or timed by other rules cannot be compared with new ones.
+  if (unfinished->policy != info.policy)
+    throw Error(ExitCode::usage,
+                fmt::format("sweep {} of {} cannot be resumed with other limits. It was begun with\n  {}\nand this is\n  {}\n"
+                            "Give the options that it was begun with, or leave --resume out to begin another sweep.",
+                            unfinished->id, store.path().string(), unfinished->policy, info.policy));
+  progress.note(fmt::format("going on with sweep {} of {}, begun {}", unfinished->id, store.path().string(), unfinished->started_at));
+  return store.resume_sweep(unfinished->id);
 }
 
 // One sweep's parts and what it has found so far.
@@ -49,38 +61,47 @@ class Run {
         progress_(progress),
         stop_(stop),
         sweep_(sweep),
-        evaluator_(device, compiler, store, sweep, options.stage_policy) {}
+        evaluator_(device, compiler, store, sweep, options.stage_policy, options.compile) {}
 
   // The strategies' first questions are known before anything is run, so the compile threads can stay ahead of the device.
   void compile_ahead(const std::vector<ProblemSearch>& searches) {
     for (const ProblemSearch& search : searches)
-      for (const StageGroup& group : search.groups)
-        for (const std::size_t index : group.first) evaluator_.compile_ahead(group.pivot, group.space->at(index));
+      for (const StageGroup& group : search.groups) evaluator_.compile_ahead(group.pivot, configs_of(group, group.first));
   }
 
-  ProblemSummary tune(const std::string& name, ProblemSearch& search) {
+  ProblemSummary tune(const std::string& name, const std::string& title, ProblemSearch& search) {
     ProblemSummary summary;
     summary.name = name;
     summary.problem = search.problem;
-    const std::size_t before = trials_;
-    progress_.begin(name, expected_trials(search));
+    looked_at_ = 0;
+    progress_.begin(title, expected_trials(search));
     StageResults results;
     for (StageGroup& group : search.groups) tune_group(group, results);
     for (const StageProblem& stage : search.library_stages) try_config(stage, Config{}, results);
-    if (!stop_) crown(search, results, summary);
-    summary.trials = trials_ - before;
+    if (stop_)
+      summary.reason = "stopped before its plans were run";
+    else
+      crown(search, results, summary);
+    summary.trials = looked_at_;
     const DeviceInfo& info = device_.info();
     if (info.matrix_tflops > 0 && info.copy_tbps > 0) summary.floor_ms = floor_ms(search.problem, info.matrix_tflops, info.copy_tbps);
     progress_.end(summary.winner ? fmt::format("{:.4f} ms, {}", summary.winner->result.timing->median_ms, summary.winner->plan.shape.text())
-                                 : "no winner");
+                                 : "no winner: " + summary.reason);
     return summary;
   }
 
   [[nodiscard]] std::size_t trials() const { return trials_; }
   [[nodiscard]] std::size_t plan_trials() const { return plan_trials_; }
   [[nodiscard]] std::size_t resumed() const { return evaluator_.resumed(); }
+  [[nodiscard]] std::size_t shared() const { return evaluator_.shared(); }
 
  private:
+  [[nodiscard]] static std::vector<Config> configs_of(const StageGroup& group, const std::vector<std::size_t>& indices) {
+    std::vector<Config> configs;
+    for (const std::size_t index : indices) configs.push_back(group.space->at(index));
+    return configs;
+  }
+
   [[nodiscard]] std::size_t expected_trials(const ProblemSearch& search) const {
     std::size_t total = search.library_stages.size();
     for (const StageGroup& group : search.groups)
@@ -102,7 +123,7 @@ class Run {
         if (trial.result.outcome == Outcome::ok) ranking.emplace_back(ms, config);
       }
       batch = asked < group.trials ? group.strategy->ask(group.trials - asked) : std::vector<std::size_t>{};
-      for (const std::size_t index : batch) evaluator_.compile_ahead(group.pivot, group.space->at(index));
+      evaluator_.compile_ahead(group.pivot, configs_of(group, batch));
     }
     std::sort(ranking.begin(), ranking.end());
     if (ranking.size() > options_.search.carried) ranking.resize(options_.search.carried);
@@ -119,9 +140,10 @@ class Run {
 
   Trial try_config(const StageProblem& stage, const Config& config, StageResults& results) {
     const StageCandidate* best = results.best(stage);
-    const Trial trial = evaluator_.evaluate(stage, config, best ? best->median_ms : 0);
+    auto [trial, fresh] = evaluator_.evaluate(stage, config, best ? best->median_ms : 0);
     results.add(trial);
-    ++trials_;
+    ++looked_at_;
+    trials_ += fresh;
     best = results.best(stage);
     progress_.advance(fmt::format("{} {} {}", to_string(stage.stage), stage.shape.text(),
                                   best ? fmt::format("best {:.4f} ms", best->median_ms) : "none yet"));
@@ -138,12 +160,23 @@ class Run {
                                    sweep_, options_.final_policy);
     plan_trials_ += finals.size();
     if (const StoredPlanTrial* winner = winner_of(finals)) {
-      store_.set_winner(winner->id);
       summary.winner = winner->trial;
+      summary.incumbent_ms = better_incumbent(*winner);
+      if (!summary.incumbent_ms) store_.set_winner(winner->id);
     } else {
       summary.reason =
           fmt::format("no finalist was right: {}: {}", finals.front().trial.plan.shape.text(), finals.front().trial.result.reason);
     }
+  }
+
+  // The time of the winner that stays: it is of the same kernels' text, was timed the same way, and is faster.
+  [[nodiscard]] std::optional<double> better_incumbent(const StoredPlanTrial& candidate) {
+    const auto device = store_.find_device(device_.info());
+    const auto incumbent = device ? store_.winner(*device, candidate.trial.plan.problem) : std::nullopt;
+    if (!incumbent || incumbent->stale || !incumbent->plan_trial.trial.result.timing) return std::nullopt;
+    const Timing &old = *incumbent->plan_trial.trial.result.timing, &fresh = *candidate.trial.result.timing;
+    if (incumbent->plan_trial.sweep == sweep_ || old.cold_l2 != fresh.cold_l2 || old.median_ms >= fresh.median_ms) return std::nullopt;
+    return old.median_ms;
   }
 
   Device& device_;
@@ -153,8 +186,16 @@ class Run {
   const std::atomic<bool>& stop_;
   std::int64_t sweep_;
   Evaluator evaluator_;
-  std::size_t trials_ = 0, plan_trials_ = 0;
+  std::size_t trials_ = 0, looked_at_ = 0, plan_trials_ = 0;
 };
+
+// What is wrong already must not be hidden by a store that cannot be written either.
+void end_as_failed(Store& store, std::int64_t sweep, const std::string& reason) {
+  try {
+    store.end_sweep(sweep, SweepStatus::failed, reason);
+  } catch (const std::exception&) {
+  }
+}
 
 }  // namespace
 
@@ -162,7 +203,7 @@ SweepSummary sweep(const Suite& suite, Device& device, Compiler& compiler, Store
                    const std::atomic<bool>& stop) {
   const auto started = std::chrono::steady_clock::now();
   SweepSummary summary;
-  summary.sweep = begin(store, describe(suite, device.info(), options), options.resume);
+  summary.sweep = begin(store, describe(suite, device.info(), options), options.resume, progress);
 
   std::vector<ProblemSearch> searches;
   for (const SuiteProblem& named : suite.problems) searches.push_back(plan_search(named.problem, device.info(), options.search));
@@ -170,12 +211,16 @@ SweepSummary sweep(const Suite& suite, Device& device, Compiler& compiler, Store
   try {
     Run run(device, compiler, store, options, progress, stop, summary.sweep.id);
     run.compile_ahead(searches);
-    for (std::size_t i = 0; i < searches.size() && !stop; ++i) summary.problems.push_back(run.tune(suite.problems[i].name, searches[i]));
+    for (std::size_t i = 0; i < searches.size() && !stop; ++i) {
+      const std::string& name = suite.problems[i].name;
+      summary.problems.push_back(run.tune(name, fmt::format("[{}/{}] {}", i + 1, searches.size(), name), searches[i]));
+    }
     summary.trials = run.trials();
     summary.plan_trials = run.plan_trials();
     summary.resumed = run.resumed();
+    summary.shared = run.shared();
   } catch (const std::exception& error) {
-    store.end_sweep(summary.sweep.id, SweepStatus::failed, error.what());
+    end_as_failed(store, summary.sweep.id, error.what());
     throw;
   }
 

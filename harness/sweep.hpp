@@ -11,6 +11,7 @@
 #include "harness/device/device.hpp"
 #include "harness/store/store.hpp"
 #include "harness/suite.hpp"
+#include "harness/tune/evaluator.hpp"
 #include "harness/tune/progress.hpp"
 #include "harness/tune/stage_search.hpp"
 
@@ -20,23 +21,28 @@ struct SweepOptions {
   SearchPolicy search;
   MeasurePolicy stage_policy;                                                                                     // of stage trials
   MeasurePolicy final_policy = {.warmup = 3, .min_samples = 15, .max_samples = 60, .target_relative_ci = 0.005};  // of whole plans
-  bool resume = false;  // go on with the last unfinished sweep of this suite, strategy and seed
+  bool resume = false;  // go on with the last unfinished sweep of this suite, strategy and seed; begin one when there is none
+  CompileScope compile = CompileScope::all;
 };
 
 struct ProblemSummary {
   std::string name;
   Problem problem;
   std::optional<PlanTrial> winner;
-  std::string reason;  // why there is no winner
-  std::size_t trials = 0;
-  double floor_ms = 0;  // 0: the device's rates were not measured
+  std::string reason;                  // why there is no winner
+  std::size_t trials = 0;              // that its plans could use, those shared with other problems included
+  std::optional<double> incumbent_ms;  // an earlier sweep's winner that is faster than `winner` and therefore stays
+  double floor_ms = 0;                 // 0: the device's rates were not measured
 };
 
 struct SweepSummary {
   SweepInfo sweep;
   std::vector<ProblemSummary> problems;
   std::map<Outcome, std::int64_t> outcomes;  // of stage trials
-  std::size_t trials = 0, resumed = 0, plan_trials = 0;
+  std::size_t trials = 0;                    // new stage trials of this run
+  std::size_t resumed = 0;                   // answered by the run that this one goes on with
+  std::size_t shared = 0;                    // answered by another problem's trial of the same stage
+  std::size_t plan_trials = 0;
   Compiler::Counters compiler;
   double seconds = 0;
   bool interrupted = false;

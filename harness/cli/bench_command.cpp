@@ -36,7 +36,7 @@ bool asked_for(const Problem& problem, const Suite* suite) {
 
 std::vector<Benched> bench_winners(const BenchFlags& flags, Device& device) {
   Suite suite;
-  const bool all = flags.problems.suite.empty() && flags.problems.problems.empty();
+  const bool all = flags.problems.empty();
   if (!all) suite = flags.problems.load();
   Store store = open_read_only(flags.database);
   MeasurePolicy policy;

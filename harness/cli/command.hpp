@@ -38,6 +38,7 @@ struct ProblemOptions {
   std::vector<std::string> problems;
 
   void add_to(CLI::App& command);
+  [[nodiscard]] bool empty() const { return suite.empty() && problems.empty(); }
   /// Throws Error naming what is wrong; also when nothing was given.
   [[nodiscard]] Suite load() const;
 };

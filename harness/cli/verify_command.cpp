@@ -2,11 +2,14 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+#include <set>
 
 #include "harness/cli/command.hpp"
 #include "harness/device/device.hpp"
 #include "harness/error.hpp"
-#include "harness/tune/stage_search.hpp"
+#include "harness/tune/candidate.hpp"
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune::cli {
@@ -31,6 +34,7 @@ class Findings {
 
   void add(const std::string& what, const Result& result) {
     failed_ += result.outcome != Outcome::ok && result.outcome != Outcome::pruned;
+    pruned_ += result.outcome == Outcome::pruned;
     ++count_;
     if (json_) {
       nlohmann::json row = {{"what", what}, {"outcome", to_string(result.outcome)}, {"reason", result.reason}};
@@ -54,48 +58,51 @@ class Findings {
     if (json_)
       fmt::print("{}\n", rows_.dump(2));
     else
-      fmt::print("{} checked, {} failed\n", count_, failed_);
+      fmt::print("{} checked: {} right, {} wrong or failed, {} pruned\n", count_, count_ - failed_ - pruned_, failed_, pruned_);
     return static_cast<int>(failed_ ? ExitCode::failed : ExitCode::ok);
   }
 
  private:
   bool json_;
   nlohmann::json rows_ = nlohmann::json::array();
-  std::size_t count_ = 0, failed_ = 0;
+  std::size_t count_ = 0, failed_ = 0, pruned_ = 0;
 };
 
-Result run_one(Device& device, Compiler& compiler, const StageProblem& stage, const Config& config, const MeasurePolicy& policy) {
-  ExecutableStage executable{{stage, config}, nullptr};
-  if (stage.path != Path::library) {
-    const Compiled compiled = compiler.compile(stage_template(stage.stage, stage.path).source(stage, config)).get();
-    if (compiled.outcome != Outcome::ok) {
-      Result failed;
-      failed.outcome = compiled.outcome;
-      failed.reason = compiled.reason;
-      return failed;
+// Stages that the plan shapes of a suite consist of, each once however many plans share it.
+std::vector<StageProblem> stages_asked_for(const VerifyFlags& flags) {
+  std::optional<PlanShape> only_shape;
+  std::optional<Stage> only_stage;
+  if (!flags.shape.empty()) only_shape = PlanShape::parse(flags.shape);
+  if (!flags.stage.empty()) only_stage = parse_stage(flags.stage);
+  std::vector<StageProblem> stages;
+  std::set<std::string> seen;
+  for (const SuiteProblem& named : flags.problems.load().problems) {
+    for (const PlanShape& shape : plan_shapes(named.problem).shapes) {
+      if (only_shape && shape != *only_shape) continue;
+      for (const StageProblem& stage : stages_of(named.problem, shape))
+        if ((!only_stage || stage.stage == *only_stage) && seen.insert(stage.key()).second) stages.push_back(stage);
     }
-    executable.binary = compiled.binary;
   }
-  return device.run_stage(executable, policy);
+  if (stages.empty())
+    throw Error(ExitCode::usage,
+                "no plan of these problems has a stage that matches --shape and --stage; phitune space --plans lists the shapes");
+  return stages;
+}
+
+std::vector<Config> random_configs(const StageProblem& stage, const DeviceInfo& device, const VerifyFlags& flags) {
+  if (stage.path == Path::library) return {Config{}};
+  const Space space = stage_template(stage.stage, stage.path).space(stage, device);
+  std::mt19937_64 rng(flags.seed);
+  std::vector<Config> configs;
+  for (const std::size_t index : space.sample(flags.configs, rng)) configs.push_back(space.at(index));
+  return configs;
 }
 
 void verify_stages(const VerifyFlags& flags, Device& device, Compiler& compiler, const MeasurePolicy& policy, Findings& findings) {
-  for (const SuiteProblem& named : flags.problems.load().problems) {
-    for (const PlanShape& shape : plan_shapes(named.problem).shapes) {
-      if (!flags.shape.empty() && shape != PlanShape::parse(flags.shape)) continue;
-      for (const StageProblem& stage : stages_of(named.problem, shape)) {
-        if (stop_requested()) return;
-        if (!flags.stage.empty() && stage.stage != parse_stage(flags.stage)) continue;
-        std::vector<Config> configs = {Config{}};
-        if (stage.path != Path::library) {
-          const Space space = stage_template(stage.stage, stage.path).space(stage, device.info());
-          std::mt19937_64 rng(flags.seed);
-          configs.clear();
-          for (const std::size_t index : space.sample(flags.configs, rng)) configs.push_back(space.at(index));
-        }
-        for (const Config& config : configs)
-          findings.add(fmt::format("{} [{}]", stage.key(), config.text()), run_one(device, compiler, stage, config, policy));
-      }
+  for (const StageProblem& stage : stages_asked_for(flags)) {
+    for (const Config& config : random_configs(stage, device.info(), flags)) {
+      if (stop_requested()) return;
+      findings.add(fmt::format("{} [{}]", stage.key(), config.text()), try_candidate(device, compiler, stage, config, policy).result);
     }
   }
 }
@@ -117,7 +124,11 @@ void verify_winners(const VerifyFlags& flags, Device& device, const MeasurePolic
 }
 
 int verify(const VerifyFlags& flags) {
+  if (flags.database.empty() && flags.problems.empty())
+    throw Error(ExitCode::usage, "nothing to verify. Name a database (--db phitune.db), a suite or a problem.");
   const std::unique_ptr<Device> device = open_device(flags.device, flags.timed ? Use::measure : Use::verify);
+  if (device->info().replayed)
+    throw Error(ExitCode::usage, "a recording runs nothing, so it cannot verify anything: --device must name a GPU (cuda:0)");
   MeasurePolicy policy;
   policy.seed = flags.seed;
   Findings findings(flags.json);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,6 +41,12 @@ class Device {
 
   /// Verify, then time, one config of one stage problem.
   virtual Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) = 0;
+
+  /// What run_stage would answer, told without the stage's code: the trial that a recording holds, or one pruned for not being in it (both
+  /// hashes empty). Nothing on a device that runs what it is asked about.
+  [[nodiscard]] virtual std::optional<Trial> recall(const PlanStage& /*stage*/, const MeasurePolicy& /*policy*/) const {
+    return std::nullopt;
+  }
 
   /// Verify and time whole plans of one problem end to end, samples interleaved so that drift cannot pick the winner.
   /// Results in the order of `plans`.

@@ -73,6 +73,19 @@ Result ReplayDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy
   return trial == nullptr ? not_recorded("stage problem and config", name_) : answer(trial->result, policy);
 }
 
+std::optional<Trial> ReplayDevice::recall(const PlanStage& stage, const MeasurePolicy& policy) const {
+  Trial trial;
+  if (const Trial* recorded = choose(trials_, key_of(stage), {std::string()})) {
+    trial = *recorded;
+    trial.result = answer(recorded->result, policy);
+  } else {
+    trial.problem = stage.problem;
+    trial.config = stage.config;
+    trial.result = not_recorded("stage problem and config", name_);
+  }
+  return trial;
+}
+
 std::vector<Result> ReplayDevice::run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
                                             const MeasurePolicy& policy) {
   std::vector<Result> results;

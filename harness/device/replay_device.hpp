@@ -26,6 +26,7 @@ class ReplayDevice : public Device {
 
   /// The policy does not matter, but for cold_l2: a recording made the other way does not answer.
   Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) override;
+  [[nodiscard]] std::optional<Trial> recall(const PlanStage& stage, const MeasurePolicy& policy) const override;
   std::vector<Result> run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
                                 const MeasurePolicy& policy) override;
 

@@ -2,9 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "harness/compile/static_gate.hpp"
-#include "harness/error.hpp"
-#include "kernel_templates/stage_template.hpp"
+#include "harness/tune/candidate.hpp"
 
 namespace phitune {
 namespace {
@@ -13,74 +11,89 @@ std::string name_of(const StageProblem& stage, const Config& config, const std::
   return fmt::format("{} [{}] {}", stage.key(), config.text(), source_hash);
 }
 
-std::string source_of(const StageProblem& stage, const Config& config) {
-  return stage_template(stage.stage, stage.path).source(stage, config);
+bool leads(const Trial& trial, double best_ms) {
+  return trial.result.outcome == Outcome::ok && trial.result.timing && (best_ms <= 0 || trial.result.timing->median_ms < best_ms);
 }
 
 }  // namespace
 
-Evaluator::Evaluator(Device& device, Compiler& compiler, Store& store, std::int64_t sweep, MeasurePolicy policy)
-    : device_(device), compiler_(compiler), store_(store), sweep_(sweep), policy_(policy) {
+Evaluator::Evaluator(Device& device, Compiler& compiler, Store& store, std::int64_t sweep, MeasurePolicy policy, CompileScope scope)
+    : device_(device), compiler_(compiler), store_(store), sweep_(sweep), policy_(policy), scope_(scope) {
   TrialFilter of_this_sweep;
   of_this_sweep.sweep = sweep;
   store_.for_each_trial(of_this_sweep, [this](const StoredTrial& stored) {
-    recorded_.emplace(name_of(stored.trial.problem, stored.trial.config, stored.trial.source_hash), stored.trial);
+    const Trial& trial = stored.trial;
+    known_.emplace(name_of(trial.problem, trial.config, trial.source_hash), Known{trial, true});
   });
 }
 
-void Evaluator::compile_ahead(const StageProblem& stage, const Config& config) {
-  if (stage.path != Path::library) static_cast<void>(compiler_.compile(source_of(stage, config)));
+// A recording can tell what became of a candidate before it is compiled; what it tells decides whether compiling is worth the time.
+std::optional<Trial> Evaluator::answer_without_code(const StageProblem& stage, const Config& config, double best_ms) const {
+  std::optional<Trial> recalled = device_.recall({stage, config}, policy_);
+  if (!recalled) return std::nullopt;
+  const bool in_recording = stage.path == Path::library || !recalled->source_hash.empty();
+  if (in_recording && (scope_ == CompileScope::all || leads(*recalled, best_ms))) return std::nullopt;
+  recalled->compile_ms = 0;
+  recalled->created_at = utc_now();
+  return recalled;
 }
 
-Trial Evaluator::evaluate(const StageProblem& stage, const Config& config, double best_ms) {
-  Trial trial = try_candidate(stage, config, best_ms);
-  store_.add(sweep_, trial);
-  return trial;
+void Evaluator::compile_ahead(const StageProblem& stage, std::span<const Config> configs) {
+  if (stage.path == Path::library) return;
+  double best_ms = 0;
+  for (const Config& config : configs) {
+    if (answer_without_code(stage, config, best_ms)) continue;
+    if (const auto recalled = device_.recall({stage, config}, policy_); recalled && leads(*recalled, best_ms))
+      best_ms = recalled->result.timing->median_ms;
+    std::string source = source_of(stage, config);
+    if (!known_.contains(name_of(stage, config, compiler_.key(source)))) static_cast<void>(compiler_.compile(std::move(source)));
+  }
 }
 
-Trial Evaluator::try_candidate(const StageProblem& stage, const Config& config, double best_ms) {
-  Trial trial;
-  trial.problem = stage;
-  trial.config = config;
-  trial.created_at = utc_now();
-  ExecutableStage executable{{stage, config}, nullptr};
-  if (stage.path != Path::library) {
-    const Compiled compiled = compiler_.compile(source_of(stage, config)).get();
-    trial.source_hash = compiled.source_hash;
-    trial.compile_ms = compiled.compile_ms;
-    trial.cache_hit = compiled.cache_hit;
-    if (compiled.outcome != Outcome::ok) {
-      trial.result.outcome = compiled.outcome;
-      trial.result.reason = compiled.reason;
-      return trial;
-    }
-    executable.binary = compiled.binary;
-    const Launch launch = stage_template(stage.stage, stage.path).launch(stage, config);
-    trial.cubin_hash = compiled.binary->cubin_hash;
-    trial.resources = compiled.binary->resources;
-    trial.resources->dynamic_shared_bytes = launch.dynamic_shared_bytes;
-    if (auto reason = static_gate(compiled.binary->resources, launch, device_.info())) {
-      trial.result.outcome = Outcome::pruned;
-      trial.result.reason = *reason;
-      return trial;
-    }
+Evaluator::Evaluated Evaluator::evaluate(const StageProblem& stage, const Config& config, double best_ms) {
+  if (auto answer = answer_without_code(stage, config, best_ms)) {
+    if (const Trial* known = find_known(stage, config, answer->source_hash)) return {*known, false};
+    return remember(std::move(*answer));
   }
-  if (const auto known = recorded_.find(name_of(stage, config, trial.source_hash)); known != recorded_.end()) {
-    ++resumed_;
-    return known->second;
-  }
+  const std::string source = source_of(stage, config);
+  if (const Trial* known = find_known(stage, config, source.empty() ? source : compiler_.key(source))) return {*known, false};
   MeasurePolicy policy = policy_;
   policy.abandon_above_ms = best_ms;
-  trial.result = device_.run_stage(executable, policy);
-  return trial;
+  return remember(try_candidate(device_, compiler_, stage, config, policy));
 }
 
-ExecutableStage Evaluator::executable(const PlanStage& stage) {
-  if (stage.problem.path == Path::library) return {stage, nullptr};
-  const Compiled compiled = compiler_.compile(source_of(stage.problem, stage.config)).get();
-  if (compiled.outcome != Outcome::ok)
-    throw Error(ExitCode::failed, fmt::format("{} [{}] does not compile: {}", stage.problem.key(), stage.config.text(), compiled.reason));
-  return {stage, compiled.binary};
+const Trial* Evaluator::find_known(const StageProblem& stage, const Config& config, const std::string& source_hash) {
+  const auto found = known_.find(name_of(stage, config, source_hash));
+  if (found == known_.end()) return nullptr;
+  ++(found->second.stored_before ? resumed_ : shared_);
+  return &found->second.trial;
+}
+
+Evaluator::Evaluated Evaluator::remember(Trial trial) {
+  store_.add(sweep_, trial);
+  known_.emplace(name_of(trial.problem, trial.config, trial.source_hash), Known{trial, false});
+  return {std::move(trial), true};
+}
+
+std::vector<Evaluator::ExecutablePlan> Evaluator::executables(std::span<const Plan> plans) {
+  const auto request = [this](const PlanStage& stage) { return compiler_.compile(source_of(stage.problem, stage.config)); };
+  // All are asked for before any is waited for, so that every compile thread has work.
+  for (const Plan& plan : plans)
+    for (const PlanStage& stage : plan.stages)
+      if (stage.problem.path != Path::library) static_cast<void>(request(stage));
+  std::vector<ExecutablePlan> executables;
+  for (const Plan& plan : plans) {
+    ExecutablePlan& executable = executables.emplace_back();
+    for (const PlanStage& stage : plan.stages) {
+      executable.stages.push_back({stage, nullptr});
+      if (stage.problem.path == Path::library) continue;
+      const Compiled compiled = request(stage).get();
+      executable.stages.back().binary = compiled.binary;
+      if (compiled.outcome != Outcome::ok)
+        executable.does_not_compile = fmt::format("{} [{}]: {}", to_string(stage.problem.stage), stage.config.text(), compiled.reason);
+    }
+  }
+  return executables;
 }
 
 }  // namespace phitune

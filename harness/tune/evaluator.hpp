@@ -1,10 +1,12 @@
-// The life of one candidate: source, compile, static gate, verify, time, store.
+// A candidate's trial within a sweep: each is tried once, and stored before anyone sees it.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "harness/compile/compiler.hpp"
 #include "harness/device/device.hpp"
@@ -13,33 +15,57 @@
 
 namespace phitune {
 
+/// Which candidates a recording's answers are compiled for. A device that runs them needs all of them.
+enum class CompileScope {
+  all,      // every candidate that is in the recording
+  leading,  // those that were the best of their stage when their turn came, and what the finalists are made of
+};
+
 /// Not thread-safe: it drives the one thread that owns the device. Every trial it returns is in the store already.
 class Evaluator {
  public:
   /// All must outlive it. Trials of the sweep that are in the store already (a resumed sweep) are answered from there.
-  Evaluator(Device& device, Compiler& compiler, Store& store, std::int64_t sweep, MeasurePolicy policy);
+  Evaluator(Device& device, Compiler& compiler, Store& store, std::int64_t sweep, MeasurePolicy policy,
+            CompileScope scope = CompileScope::all);
 
-  /// Queues the compilation so that it is done when evaluate() asks.
-  void compile_ahead(const StageProblem& stage, const Config& config);
+  /// Queues what evaluate() will want compiled when it is asked about these in this order.
+  void compile_ahead(const StageProblem& stage, std::span<const Config> configs);
 
+  struct Evaluated {
+    Trial trial;
+    bool fresh = true;  // false: another problem of the sweep, or the sweep before it was resumed, had it tried already
+  };
   /// `best_ms` > 0: the time to beat; a candidate that is clearly slower is not measured to the end.
-  Trial evaluate(const StageProblem& stage, const Config& config, double best_ms = 0);
+  Evaluated evaluate(const StageProblem& stage, const Config& config, double best_ms = 0);
 
-  /// The stage as the device runs it, its binary from the compiler's memory or cache. Throws Error when it does not compile.
-  [[nodiscard]] ExecutableStage executable(const PlanStage& stage);
+  /// The stages of each plan as the device runs them, their binaries from the compiler's memory or cache.
+  struct ExecutablePlan {
+    std::vector<ExecutableStage> stages;
+    std::string does_not_compile;  // which stage and why; empty when all is well
+  };
+  [[nodiscard]] std::vector<ExecutablePlan> executables(std::span<const Plan> plans);
 
-  [[nodiscard]] std::size_t resumed() const { return resumed_; }
+  [[nodiscard]] std::size_t resumed() const { return resumed_; }  // answers that the store had from before
+  [[nodiscard]] std::size_t shared() const { return shared_; }    // answers that this run had from before
 
  private:
-  Trial try_candidate(const StageProblem& stage, const Config& config, double best_ms);
+  struct Known {
+    Trial trial;
+    bool stored_before = false;  // by the run that this one resumes
+  };
+
+  [[nodiscard]] std::optional<Trial> answer_without_code(const StageProblem& stage, const Config& config, double best_ms) const;
+  [[nodiscard]] const Trial* find_known(const StageProblem& stage, const Config& config, const std::string& source_hash);
+  Evaluated remember(Trial trial);
 
   Device& device_;
   Compiler& compiler_;
   Store& store_;
   std::int64_t sweep_;
   MeasurePolicy policy_;
-  std::map<std::string, Trial> recorded_;  // by stage problem, config and source
-  std::size_t resumed_ = 0;
+  CompileScope scope_;
+  std::map<std::string, Known> known_;  // by stage problem, config and source: what makes a trial the same trial
+  std::size_t resumed_ = 0, shared_ = 0;
 };
 
 }  // namespace phitune

@@ -1,6 +1,7 @@
 #include "harness/tune/finals.hpp"
 
 #include <algorithm>
+#include <map>
 #include <tuple>
 
 #include "kernel_templates/stage_template.hpp"
@@ -8,12 +9,65 @@
 namespace phitune {
 namespace {
 
+using ExecutablePlan = Evaluator::ExecutablePlan;
+
+std::vector<std::string> cubins_of(const std::vector<ExecutableStage>& stages) {
+  std::vector<std::string> cubins;
+  for (const ExecutableStage& stage : stages) cubins.push_back(stage.binary ? stage.binary->cubin_hash : std::string());
+  return cubins;
+}
+
+// A sweep that was stopped after this round and resumed has its results already. They were stored all together, so it is all or nothing.
+std::optional<std::vector<StoredPlanTrial>> stored_before(const Problem& problem, const std::vector<ExecutablePlan>& executables,
+                                                          Store& store, std::int64_t sweep) {
+  std::map<std::pair<std::vector<std::string>, std::vector<std::string>>, StoredPlanTrial> known;
+  const auto name = [](const std::vector<PlanStage>& stages, const std::vector<std::string>& cubins) {
+    std::vector<std::string> texts;
+    for (const PlanStage& stage : stages) texts.push_back(stage.problem.key() + " " + stage.config.text());
+    return std::pair(texts, cubins);
+  };
+  TrialFilter filter;
+  filter.sweep = sweep;
+  filter.problem = problem.key();
+  store.for_each_plan_trial(filter,
+                            [&](const StoredPlanTrial& row) { known.emplace(name(row.trial.plan.stages, row.trial.cubin_hashes), row); });
+  std::vector<StoredPlanTrial> found;
+  for (const ExecutablePlan& executable : executables) {
+    std::vector<PlanStage> stages;
+    for (const ExecutableStage& stage : executable.stages) stages.push_back(stage.stage);
+    const auto row = known.find(name(stages, cubins_of(executable.stages)));
+    if (row == known.end()) return std::nullopt;
+    found.push_back(row->second);
+  }
+  return found;
+}
+
+std::vector<Result> run(const Problem& problem, const std::vector<ExecutablePlan>& executables, Device& device,
+                        const MeasurePolicy& policy) {
+  std::vector<Result> results(executables.size());
+  std::vector<std::vector<ExecutableStage>> runnable;
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < executables.size(); ++i) {
+    if (executables[i].does_not_compile.empty()) {
+      runnable.push_back(executables[i].stages);
+      places.push_back(i);
+    } else {
+      results[i].outcome = Outcome::compile_failed;
+      results[i].reason = executables[i].does_not_compile;
+    }
+  }
+  if (runnable.empty()) return results;
+  std::vector<Result> ran = device.run_plans(problem, runnable, policy);
+  for (std::size_t n = 0; n < places.size(); ++n) results[places[n]] = std::move(ran[n]);
+  return results;
+}
+
 PlanTrial plan_trial(const Composition& finalist, const std::vector<ExecutableStage>& stages, const Result& result) {
   PlanTrial trial;
   trial.plan = finalist.plan;
   trial.result = result;
   trial.stage_ms = finalist.stage_ms;
-  for (const ExecutableStage& stage : stages) trial.cubin_hashes.push_back(stage.binary ? stage.binary->cubin_hash : std::string());
+  trial.cubin_hashes = cubins_of(stages);
   trial.workspace_bytes = workspace_of(finalist.plan.problem, finalist.plan.shape).total();
   trial.created_at = utc_now();
   return trial;
@@ -25,20 +79,19 @@ bool measured_ok(const StoredPlanTrial& stored) { return stored.trial.result.out
 
 std::vector<StoredPlanTrial> run_finals(const Problem& problem, const std::vector<Composition>& finalists, Evaluator& evaluator,
                                         Device& device, Store& store, std::int64_t sweep, const MeasurePolicy& policy) {
-  std::vector<std::vector<ExecutableStage>> plans;
-  for (const Composition& finalist : finalists) {
-    std::vector<ExecutableStage>& stages = plans.emplace_back();
-    for (const PlanStage& stage : finalist.plan.stages) stages.push_back(evaluator.executable(stage));
-  }
-  const std::vector<Result> results = device.run_plans(problem, plans, policy);
+  std::vector<Plan> plans;
+  for (const Composition& finalist : finalists) plans.push_back(finalist.plan);
+  const std::vector<Evaluator::ExecutablePlan> executables = evaluator.executables(plans);
+  if (auto stored = stored_before(problem, executables, store, sweep)) return std::move(*stored);
+  const std::vector<Result> results = run(problem, executables, device, policy);
 
   std::vector<StoredPlanTrial> stored;
   Store::Batch batch(store);
   for (std::size_t i = 0; i < finalists.size(); ++i) {
-    for (const ExecutableStage& stage : plans[i])
+    for (const ExecutableStage& stage : executables[i].stages)
       if (stage.binary) store.add(*stage.binary);
     StoredPlanTrial row;
-    row.trial = plan_trial(finalists[i], plans[i], results[i]);
+    row.trial = plan_trial(finalists[i], executables[i].stages, results[i]);
     row.sweep = sweep;
     row.id = store.add(sweep, row.trial).id;
     stored.push_back(std::move(row));

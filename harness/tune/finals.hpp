@@ -12,7 +12,8 @@
 
 namespace phitune {
 
-/// Runs the finalists interleaved and stores each as a plan trial with its binaries; in the order of `finalists`.
+/// Runs the finalists interleaved and stores each as a plan trial with its binaries; in the order of `finalists`. When the sweep has all of
+/// them already (it was resumed), they are answered from the store.
 [[nodiscard]] std::vector<StoredPlanTrial> run_finals(const Problem& problem, const std::vector<Composition>& finalists,
                                                       Evaluator& evaluator, Device& device, Store& store, std::int64_t sweep,
                                                       const MeasurePolicy& policy);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "kernel_templates/stage_template.hpp"
+#include "search/text.hpp"
 
 namespace phitune {
 namespace {
@@ -33,6 +34,9 @@ std::optional<std::string> too_large(const Problem& problem, const PlanShape& sh
   return fmt::format("needs {:.1f} GB of device memory, {:.1f} GB may be used", 1e-9 * static_cast<double>(need),
                      1e-9 * static_cast<double>(have));
 }
+
+// Groups must not all walk their spaces alike. The "=0" is part of what shipped recordings were asked with.
+std::uint64_t group_salt(const StageProblem& pivot) { return fnv1a("=0", fnv1a(pivot.key())); }
 
 struct Ranked {
   PlanShape shape;
@@ -78,7 +82,7 @@ class Groups {
     group.pivot = pivot;
     group.trials = lesser ? policy_.lesser_trials : policy_.trials;
     group.space = std::make_unique<Space>(stage_template(pivot.stage, pivot.path).space(pivot, device_));
-    group.strategy = make_strategy(policy_.strategy, *group.space, policy_.seed + Config{{pivot.key(), 0}}.hash());
+    group.strategy = make_strategy(policy_.strategy, *group.space, policy_.seed + group_salt(pivot));
     group.first = group.strategy->ask(group.trials);
     search_.groups.push_back(std::move(group));
   }

@@ -6,7 +6,7 @@
 #include <random>
 
 #include "harness/error.hpp"
-#include "harness/verify/verify_stage.hpp"
+#include "harness/tune/candidate.hpp"
 
 namespace phitune {
 namespace {
@@ -103,7 +103,7 @@ TEST_F(GpuDeviceTest, TheFlushMakesTheCacheCold) {
 TEST_F(GpuDeviceTest, EveryStageOfEveryStrategyIsRight) {
   for (const Fusion fusion : {Fusion::quadratic, Fusion::expand_mma, Fusion::materialized}) {
     for (const StageProblem& problem : stages_of(problem_for(fusion), shape_for(fusion))) {
-      const Trial trial = verify_stage(*device, *compiler, problem, first_config(problem));
+      const Trial trial = try_candidate(*device, *compiler, problem, first_config(problem));
       EXPECT_EQ(trial.result.outcome, Outcome::ok) << problem.key() << ": " << trial.result.reason;
       if (trial.result.outcome != Outcome::ok) continue;
       EXPECT_TRUE(trial.result.errors->bitwise_repeatable);
@@ -150,7 +150,7 @@ TEST_F(GpuDeviceTest, AnIllegalAddressIsAnOutcomeAndTheDeviceGoesOn) {
   EXPECT_NE(result.reason.find("cudaErrorIllegalAddress"), std::string::npos) << result.reason;
   EXPECT_EQ(device->recoveries(), before + 1);
   const StageProblem problem = stages_of(problem_for(Fusion::expand_mma), shape_for(Fusion::expand_mma)).front();
-  const Trial after = verify_stage(*device, *compiler, problem, first_config(problem));
+  const Trial after = try_candidate(*device, *compiler, problem, first_config(problem));
   EXPECT_EQ(after.result.outcome, Outcome::ok) << after.result.reason;
 }
 
