@@ -102,7 +102,7 @@ std::string device_head(const DeviceView& device) {
 std::string short_bound(Bound bound) { return bound == Bound::unknown ? "-" : bound == Bound::matrix ? "matrix" : "memory"; }
 
 std::string winners(const DeviceView& device) {
-  Table table({{"problem"},
+  Table table({{"problem", Cells::line},
                {"shape", Cells::line},
                {fmt::format("time ({})", device.origin()), Cells::number},
                {"IQR", Cells::number},
@@ -169,9 +169,9 @@ std::string plan_table(const ProblemView& view, const DeviceView& device) {
 }
 
 std::string problem_section(const ProblemView& view, const DeviceView& device, bool open) {
-  const std::string time =
-      view.winner_ms > 0 ? fmt::format("{} ({}), {} of its floor", rt::ms(view.winner_ms), device.origin(), rt::times(view.over_floor))
-                         : "no winner";
+  const std::string time = view.winner_ms > 0
+                               ? fmt::format("{} ({}), {} its floor", rt::ms(view.winner_ms), device.origin(), rt::times(view.over_floor))
+                               : "no winner";
   std::string out = fmt::format("<details{}><summary><b>{}</b><span class=\"soft\">{}</span></summary>\n", open ? " open" : "",
                                 escape_html(view.name), escape_html(time));
   out += paragraph(view.problem.key() + ". Trials of stages that its plans can use: " + rt::outcomes(view.outcomes) + ".");

@@ -43,6 +43,10 @@ constexpr std::array kExplanations = {
     Explanation{"estimate",
                 "The sum of the best times of a plan's stages, each timed alone. It ranks plans; only the best are run end to end, and "
                 "only those can win."},
+    Explanation{"tie",
+                "Plans whose times are too close to tell apart share the first place; of them the one with the lower error wins, so a "
+                "winner may stand a little below "
+                "the top of its table."},
     Explanation{"error",
                 "Distance from a float64 computation of the definition, relative to the size of the result (L2 norm), on sampled rows of "
                 "the real-size "
@@ -79,7 +83,7 @@ void add_names(std::vector<std::string>& sentences, const char* form, const std:
 std::vector<std::string> beyond_the_device(const DeviceView& device) {
   std::vector<std::string> found;
   for (const ProblemView& p : device.problems) {
-    if (p.over_floor > 0 && p.over_floor < 1) found.push_back(fmt::format("{} ({} of its floor)", p.name, times(p.over_floor)));
+    if (p.over_floor > 0 && p.over_floor < 1) found.push_back(fmt::format("{} ({} its floor)", p.name, times(p.over_floor)));
     for (const StageView& stage : p.stages)
       if (device.info.matrix_tflops > 0 && stage.tflops > device.info.matrix_tflops)
         found.push_back(fmt::format("{} of {} ({} TFLOP/s)", to_string(stage.problem.stage), p.name, number(stage.tflops)));
