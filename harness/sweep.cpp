@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "harness/error.hpp"
 #include "harness/tune/evaluator.hpp"
@@ -14,6 +15,8 @@
 namespace phitune {
 namespace {
 
+constexpr double tie_share = 0.005;
+
 SweepInfo describe(const Suite& suite, const DeviceInfo& device, const SweepOptions& options) {
   SweepInfo info;
   info.device = device;
@@ -23,11 +26,7 @@ SweepInfo describe(const Suite& suite, const DeviceInfo& device, const SweepOpti
   info.seed = options.search.seed;
   info.phitune_version = PHITUNE_VERSION;
   info.nvrtc_version = Compiler::nvrtc_version();
-  const SearchPolicy& search = options.search;
-  info.policy = fmt::format(
-      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "cold_l2": {}, "max_samples": {}, "final_samples": {}}})",
-      search.trials, search.carried, search.lesser_trials, search.plan_bound, search.finalists, options.stage_policy.cold_l2,
-      options.stage_policy.max_samples, options.final_policy.max_samples);
+  info.policy = policy_text(options);
   return info;
 }
 
@@ -159,7 +158,7 @@ class Run {
     const auto finals = run_finals(search.problem, finalists(composed.ranked, options_.search.finalists), evaluator_, device_, store_,
                                    sweep_, options_.final_policy);
     plan_trials_ += finals.size();
-    if (const StoredPlanTrial* winner = winner_of(finals)) {
+    if (const StoredPlanTrial* winner = winner_of(finals, tie_share)) {
       summary.winner = winner->trial;
       summary.incumbent_ms = better_incumbent(*winner);
       if (!summary.incumbent_ms) store_.set_winner(winner->id);
@@ -169,13 +168,14 @@ class Run {
     }
   }
 
-  // The time of the winner that stays: it is of the same kernels' text, was timed the same way, and is faster.
+  // The time of the winner that stays: it is of the same kernels' text, was timed the same way, and is faster by more than a tie.
   [[nodiscard]] std::optional<double> better_incumbent(const StoredPlanTrial& candidate) {
     const auto device = store_.find_device(device_.info());
     const auto incumbent = device ? store_.winner(*device, candidate.trial.plan.problem) : std::nullopt;
     if (!incumbent || incumbent->stale || !incumbent->plan_trial.trial.result.timing) return std::nullopt;
     const Timing &old = *incumbent->plan_trial.trial.result.timing, &fresh = *candidate.trial.result.timing;
-    if (incumbent->plan_trial.sweep == sweep_ || old.cold_l2 != fresh.cold_l2 || old.median_ms >= fresh.median_ms) return std::nullopt;
+    if (incumbent->plan_trial.sweep == sweep_ || old.cold_l2 != fresh.cold_l2 || old.median_ms * (1 + tie_share) >= fresh.median_ms)
+      return std::nullopt;
     return old.median_ms;
   }
 
@@ -198,6 +198,33 @@ void end_as_failed(Store& store, std::int64_t sweep, const std::string& reason) 
 }
 
 }  // namespace
+
+std::string policy_text(const SweepOptions& options) {
+  const SearchPolicy& search = options.search;
+  return fmt::format(
+      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "cold_l2": {}, "max_samples": {}, "final_samples": {}}})",
+      search.trials, search.carried, search.lesser_trials, search.plan_bound, search.finalists, options.stage_policy.cold_l2,
+      options.stage_policy.max_samples, options.final_policy.max_samples);
+}
+
+void read_policy(const std::string& text, SweepOptions& options) {
+  SearchPolicy& search = options.search;
+  try {
+    const nlohmann::json policy = nlohmann::json::parse(text);
+    const auto read = [&policy](const char* name, auto& value) { value = policy.value(name, value); };
+    read("trials", search.trials);
+    read("carried", search.carried);
+    read("lesser_trials", search.lesser_trials);
+    read("plan_bound", search.plan_bound);
+    read("finalists", search.finalists);
+    read("cold_l2", options.stage_policy.cold_l2);
+    options.final_policy.cold_l2 = options.stage_policy.cold_l2;
+    read("max_samples", options.stage_policy.max_samples);
+    read("final_samples", options.final_policy.max_samples);
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ExitCode::bad_input, fmt::format("the limits of the sweep cannot be read from '{}': {}", text, error.what()));
+  }
+}
 
 SweepSummary sweep(const Suite& suite, Device& device, Compiler& compiler, Store& store, const SweepOptions& options, Progress& progress,
                    const std::atomic<bool>& stop) {

@@ -48,6 +48,12 @@ struct SweepSummary {
   bool interrupted = false;
 };
 
+/// The limits that decide which trials are made and how they are timed, as they are stored with a sweep (JSON).
+[[nodiscard]] std::string policy_text(const SweepOptions& options);
+/// Reads what policy_text writes into `options`; what the text does not name keeps its value. Throws Error(bad_input) when it is no JSON
+/// object or has a value of the wrong type.
+void read_policy(const std::string& text, SweepOptions& options);
+
 /// Tunes every problem of the suite and stores every trial and the winners. `stop` is looked at between trials: once it is true the sweep
 /// ends as interrupted, with everything so far in the store. Throws DeviceLost or Error when it cannot go on; the store then says `failed`.
 SweepSummary sweep(const Suite& suite, Device& device, Compiler& compiler, Store& store, const SweepOptions& options, Progress& progress,

@@ -40,7 +40,7 @@ std::vector<Benched> bench_winners(const BenchFlags& flags, Device& device) {
   if (!all) suite = flags.problems.load();
   Store store = open_read_only(flags.database);
   MeasurePolicy policy;
-  policy.min_samples = policy.max_samples = std::max(9, flags.samples);
+  policy.min_samples = policy.max_samples = flags.samples;
   policy.cold_l2 = !flags.hot;
   std::vector<Benched> benched;
   for (const Winner& winner : winners_for(store, device.info())) {
@@ -142,9 +142,13 @@ void add_bench(CLI::App& app, Action& action) {
   flags->problems.add_to(*command);
   command->add_option("--device", flags->device, "cuda:N or replay:FILE")->capture_default_str();
   command->add_option("--db", flags->database, "database with the winners; all of them unless problems are named")->capture_default_str();
-  command->add_option("--samples", flags->samples, "repetitions, at least 9")->capture_default_str();
+  command->add_option("--samples", flags->samples, "repetitions")->check(at_least(9))->capture_default_str();
   command->add_flag("--hot", flags->hot, "warm L2 cache");
   command->add_flag("--json", flags->json, "Google Benchmark's JSON");
+  command->footer(
+      "Examples:\n"
+      "  phitune bench --db phitune.db\n"
+      "  phitune bench --db phitune.db --json > new.json && compare.py benchmarks old.json new.json");
   command->callback([flags, &action] { action = [flags] { return bench(*flags); }; });
 }
 

@@ -43,6 +43,9 @@ struct ProblemOptions {
   [[nodiscard]] Suite load() const;
 };
 
+/// Refuses what is no number or less than `least`.
+[[nodiscard]] CLI::Validator at_least(double least);
+
 /// Where compiled kernels are kept: $PHITUNE_CACHE, else $XDG_CACHE_HOME/phitune, else ~/.cache/phitune, else none.
 [[nodiscard]] std::filesystem::path default_cache_directory();
 

@@ -108,8 +108,8 @@ void add_compile(CLI::App& app, Action& action) {
   options->problems.add_to(*command);
   options->compiler.add_to(*command);
   command->add_option("--arch", options->architecture, "real architecture, e.g. sm_80, sm_90a, sm_100a, sm_120")->capture_default_str();
-  command->add_option("--trials", options->search.trials, "candidates per stage, as in sweep")->capture_default_str();
-  command->add_option("--seed", options->search.seed, "of the sweep this compiles for")->capture_default_str();
+  command->add_option("--trials", options->search.trials, "candidates per stage, as in sweep")->check(at_least(1))->capture_default_str();
+  command->add_option("--seed", options->search.seed, "of the sweep this compiles for")->check(at_least(0))->capture_default_str();
   command->add_flag("--all", options->all, "every config of every space, not only what a sweep begins with");
   command->add_flag("--json", options->json, "print the result as JSON");
   command->footer(

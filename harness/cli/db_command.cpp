@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "harness/cli/command.hpp"
+#include "harness/cli/output.hpp"
 #include "harness/error.hpp"
 #include "harness/store/recording.hpp"
 #include "harness/store/store.hpp"
@@ -62,13 +63,24 @@ int info(const DbFlags& flags) {
   }
   fmt::print("{}: schema {}, {:.1f} MB (SQLite {})\n", info.path.string(), info.schema_version, megabytes(info.file_bytes + info.log_bytes),
              info.sqlite_version);
-  fmt::print("{} devices, {} problems, {} stage problems, {} winners\n", info.devices, info.problems, info.stage_problems, info.winners);
-  fmt::print("{} stage trials {}, {} trials of {} whole plans, {} kernels ({:.1f} MB)\n", info.trials, outcomes.dump(), info.plan_trials,
-             info.plans, info.binaries, megabytes(info.binary_bytes));
+  fmt::print("{}, {}, {}, {}\n", counted(info.devices, "device"), counted(info.problems, "problem"),
+             counted(info.stage_problems, "stage problem"), counted(info.winners, "winner"));
+  std::string by_outcome;
+  for (const auto& [outcome, count] : info.outcomes)
+    by_outcome += fmt::format("{}{} {}", by_outcome.empty() ? "" : ", ", count, to_string(outcome));
+  fmt::print("{} ({}); {} of {}; {} ({:.1f} MB)\n", counted(info.trials, "stage trial"), by_outcome.empty() ? "none" : by_outcome,
+             counted(info.plan_trials, "trial"), counted(info.plans, "whole plan"), counted(info.binaries, "kernel"),
+             megabytes(info.binary_bytes));
   for (const SweepInfo& sweep : store.sweeps()) {
     fmt::print("sweep {:>3}  {}{}  {}  {} seed {}  {}{}  {} .. {}\n", sweep.id, sweep.device.name,
                sweep.device.replayed ? " (replayed)" : "", sweep.suite, sweep.strategy, sweep.seed, to_string(sweep.status),
                sweep.reason.empty() ? "" : " (" + sweep.reason + ")", sweep.started_at, sweep.ended_at);
+  }
+  for (const Winner& winner : store.winners()) {
+    const PlanTrial& trial = winner.plan_trial.trial;
+    fmt::print("winner {:>11.4f} ms  {}{}  {}  {}{}\n", trial.result.timing->median_ms, winner.device.name,
+               winner.device.replayed ? " (replayed)" : "", trial.plan.problem.key(), trial.plan.shape.text(),
+               winner.stale ? "  stale: " + winner.stale_reason : "");
   }
   return 0;
 }
@@ -80,7 +92,7 @@ int check(const DbFlags& flags) {
     fmt::print("{}\n", nlohmann::json({{"path", flags.database}, {"ok", faults.empty()}, {"faults", faults}}).dump(2));
   } else {
     for (const std::string& fault : faults) fmt::print("{}\n", fault);
-    fmt::print("{}: {}\n", flags.database, faults.empty() ? "nothing wrong" : fmt::format("{} faults", faults.size()));
+    fmt::print("{}: {}\n", flags.database, faults.empty() ? "nothing wrong" : counted(faults.size(), "fault"));
   }
   return static_cast<int>(faults.empty() ? ExitCode::ok : ExitCode::failed);
 }
@@ -100,13 +112,15 @@ int merge(const DbFlags& flags) {
                            .dump(2));
     return 0;
   }
-  fmt::print("{} <- {}: {} sweeps, {} trials and {} plan trials added ({} and {} were there), {} kernels, {} winners set, {} conflicts\n",
-             flags.database, flags.from, report.sweeps, report.trials, report.plan_trials, report.trials_present,
-             report.plan_trials_present, report.binaries, report.winners, report.conflicts);
+  fmt::print("{} <- {}: added {}, {} and {} ({} and {} were there), {}; set {}; {}\n", flags.database, flags.from,
+             counted(report.sweeps, "sweep"), counted(report.trials, "trial"), counted(report.plan_trials, "plan trial"),
+             report.trials_present, report.plan_trials_present, counted(report.binaries, "kernel"), counted(report.winners, "winner"),
+             counted(report.conflicts, "conflict"));
   return 0;
 }
 
 int record(const DbFlags& flags) {
+  const std::filesystem::path output = replaceable(flags.output);
   Store store = open_read_only(flags.database);
   std::int64_t id = flags.sweep;
   if (id == 0) {
@@ -117,9 +131,9 @@ int record(const DbFlags& flags) {
                   flags.database + " holds no finished sweep to record; name one with --sweep (phitune db info lists them)");
   }
   const Recording recording = recording_of(store, id);
-  write_recording(flags.output, recording);
-  fmt::print("{}: sweep {} of {}, {} trials, {} plan trials. Replay it with --device replay:{}\n", flags.output, id,
-             recording.sweep.device.name, recording.trials.size(), recording.plan_trials.size(), flags.output);
+  write_recording(output, recording);
+  fmt::print("{}: sweep {} of {}, {}, {}. Replay it with --device replay:{}\n", flags.output, id, recording.sweep.device.name,
+             counted(recording.trials.size(), "trial"), counted(recording.plan_trials.size(), "plan trial"), flags.output);
   return 0;
 }
 
@@ -128,6 +142,11 @@ int record(const DbFlags& flags) {
 void add_db(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("db", "Look into a database, check it, merge two, write a recording");
   command->require_subcommand(1);
+  command->footer(
+      "Examples:\n"
+      "  phitune db info --db phitune.db\n"
+      "  phitune db merge --db phitune.db from-another-machine.db\n"
+      "  phitune db record --db phitune.db h200.jsonl.gz");
   auto flags = std::make_shared<DbFlags>();
   const auto add = [&](const char* name, const char* help, int (*work)(const DbFlags&)) {
     auto* sub = command->add_subcommand(name, help);

@@ -60,6 +60,7 @@ void add_devices(CLI::App& app, Action& action) {
   auto json = std::make_shared<bool>(false), quiet = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "print as JSON");
   command->add_flag("--quiet", *quiet, "print nothing, only set the exit code");
+  command->footer("Example: phitune devices --quiet && phitune sweep --suite data/suites/paper.toml");
   command->callback([json, quiet, &action] { action = [json, quiet] { return list(*json, *quiet); }; });
 }
 

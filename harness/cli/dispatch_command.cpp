@@ -27,8 +27,8 @@ nlohmann::json to_json(const Result& result) {
   return out;
 }
 
-void print(const Result& result) {
-  fmt::print("  run: {}", to_string(result.outcome));
+void print(const Result& result, bool replayed) {
+  fmt::print("  {}: {}", replayed ? "recorded (nothing was run here)" : "run", to_string(result.outcome));
   if (result.errors)
     fmt::print(", error {:.2e} against float64 (bound {:.1e}, {} rows)", result.errors->relative_l2, result.errors->tolerance,
                result.errors->rows_checked);
@@ -67,7 +67,8 @@ int dispatch(const DispatchFlags& flags) {
       const Result result = device->run_plans(named.problem, std::span(&stages, 1), MeasurePolicy{}).front();
       all_ok = all_ok && result.outcome == Outcome::ok;
       row["run"] = to_json(result);
-      if (!flags.json) print(result);
+      row["run"]["replayed"] = device->info().replayed;
+      if (!flags.json) print(result, device->info().replayed);
     }
     out.push_back(row);
   }
@@ -83,10 +84,13 @@ void add_dispatch(CLI::App& app, Action& action) {
   flags->problems.add_to(*command);
   command->add_option("--db", flags->database, "database")->capture_default_str();
   command->add_flag("--run", flags->run, "run it on random data, check it against float64 and time it");
-  command->add_option("--device", flags->device, "for --run: cuda:N or replay:FILE")->capture_default_str();
+  command->add_option("--device", flags->device, "for --run: cuda:N, or replay:FILE for what was recorded")->capture_default_str();
   command->add_option("--cache", flags->cache, "folder of compiled kernels, for plans that are not stored")->capture_default_str();
   command->add_flag("--json", flags->json, "print as JSON");
-  command->footer("Example: phitune dispatch --db phitune.db --problem \"b1 t50000 h8 d64 p2 bf16 gated\" --run");
+  command->footer(
+      "Examples:\n"
+      "  phitune dispatch --db phitune.db --problem \"b1 t65536 h8 d64 p2 bf16 gated\"\n"
+      "  phitune dispatch --db phitune.db --problem \"b1 t1000|50000 h8 d64 p2 bf16 gated\" --run");
   command->callback([flags, &action] { action = [flags] { return dispatch(*flags); }; });
 }
 

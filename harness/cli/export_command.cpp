@@ -45,6 +45,7 @@ void add_export(CLI::App& app, Action& action) {
   command->add_option("--format", flags->format, "json, csv, trials-csv, t4 or header")->check(CLI::IsMember(names))->capture_default_str();
   command->add_option("--output", flags->output, "file to write; standard output by default");
   command->add_option("--suite", flags->suite, "suite whose names the problems get");
+  command->footer("Example: phitune export --db phitune.db --format header --output tuned.hpp");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

@@ -1,12 +1,14 @@
 // phitune: tune, verify and dispatch power-attention kernels. Parses the command line and turns errors into messages and exit codes.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <exception>
 #include <stdexcept>
+#include <system_error>
 
 #include "harness/cli/command.hpp"
 #include "harness/error.hpp"
@@ -29,17 +31,18 @@ const CLI::App& innermost(const CLI::App& app) {
   return chosen.empty() ? app : innermost(*chosen.front());
 }
 
-// What the word that nobody expected was probably meant to be; empty when nothing is near.
-std::string did_you_mean(const CLI::App& command) {
+// A word that nobody expected: what it is, and what was probably meant; empty when all words were understood.
+std::string unknown_word(const CLI::App& command, const std::string& path) {
   const std::vector<std::string> unexpected = command.remaining();
   if (unexpected.empty()) return {};
+  const auto dashed = std::ranges::find_if(unexpected, [](const std::string& word) { return word.starts_with("-"); });
+  const std::string word = dashed == unexpected.end() ? unexpected.front() : *dashed;
   std::vector<std::string> names;
   for (const CLI::Option* option : command.get_options())
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   for (const CLI::App* sub : command.get_subcommands([](const CLI::App*) { return true; })) names.push_back(sub->get_name());
-  const std::vector<std::string_view> known(names.begin(), names.end());
-  const auto nearest = nearest_name(unexpected.front(), known);
-  return nearest ? fmt::format(" Did you mean {}?", *nearest) : "";
+  const auto nearest = nearest_name(word, std::vector<std::string_view>(names.begin(), names.end()));
+  return fmt::format("'{}' means nothing to {}{}", word, path, nearest ? fmt::format(": did you mean {}?", *nearest) : "");
 }
 
 // One line on what is wrong, one on where to learn more.
@@ -47,7 +50,8 @@ std::string usage_message(const CLI::App* app, const CLI::Error& error) {
   const CLI::App& command = innermost(*app);
   std::string path = command.get_name();
   for (const CLI::App* parent = command.get_parent(); parent; parent = parent->get_parent()) path = parent->get_name() + " " + path;
-  return fmt::format("error: {}{}\nSee {} --help\n", error.what(), did_you_mean(command), path);
+  const std::string unknown = unknown_word(command, path);
+  return fmt::format("error: {}\nSee {} --help\n", unknown.empty() ? error.what() : unknown, path);
 }
 
 int run(int argc, char** argv) {
@@ -58,6 +62,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "phitune " PHITUNE_VERSION);
   app.require_subcommand(1);
   app.failure_message(usage_message);
+  app.option_defaults()->take_last();
   app.footer(
       "A first run:\n"
       "  phitune sweep --suite data/suites/paper.toml --db phitune.db     tune (a GPU, or --device replay:FILE without one)\n"
@@ -102,7 +107,7 @@ int guarded(int argc, char** argv) {
     complain(error.what());
     return static_cast<int>(ExitCode::bad_input);
   } catch (const std::system_error& error) {  // fmt could not write
-    complain(error.what());
+    complain(fmt::format("cannot write to standard output: {}", error.code().message()).c_str());
     return static_cast<int>(ExitCode::io);
   } catch (const std::exception& error) {
     complain(error.what());

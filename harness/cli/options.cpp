@@ -12,9 +12,11 @@ namespace phitune::cli {
 
 void ProblemOptions::add_to(CLI::App& command) {
   command.add_option("--suite", suite, "TOML file of problems, e.g. data/suites/paper.toml");
-  command.add_option("--problem", problems,
-                     "a problem in shorthand, e.g. \"b1 t65536 h8 d64 p2 bf16 gated\"; a field may be a list (t4096|8192), and the option "
-                     "may be repeated");
+  command
+      .add_option("--problem", problems,
+                  "a problem in shorthand, e.g. \"b1 t65536 h8 d64 p2 bf16 gated\"; a field may be a list (t4096|8192), and the option "
+                  "may be repeated")
+      ->take_all();
 }
 
 Suite ProblemOptions::load() const {
@@ -30,6 +32,16 @@ Suite ProblemOptions::load() const {
         ExitCode::usage,
         "no problem given. Name a suite (--suite data/suites/paper.toml) or a problem (--problem \"b1 t65536 h8 d64 p2 bf16 gated\").");
   return loaded;
+}
+
+CLI::Validator at_least(double least) {
+  const auto check = [least](const std::string& text) {
+    char* end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    const bool whole = end != text.c_str() && *end == '\0';
+    return whole && value >= least ? std::string() : fmt::format("'{}' is not a number of at least {}", text, least);
+  };
+  return CLI::Validator(check, "");
 }
 
 std::filesystem::path default_cache_directory() {
@@ -60,7 +72,7 @@ std::vector<Winner> winners_for(Store& store, const DeviceInfo& device) {
 
 void CompilerFlags::add_to(CLI::App& command) {
   command.add_option("--cache", cache, "folder of compiled kernels; empty for none")->capture_default_str();
-  command.add_option("--threads", threads, "compile threads; 0: one per hardware thread")->capture_default_str();
+  command.add_option("--threads", threads, "compile threads; 0: one per hardware thread")->check(at_least(0))->capture_default_str();
 }
 
 DeviceInfo nominal_device(const std::string& architecture) {

@@ -38,6 +38,7 @@ void add_report(CLI::App& app, Action& action) {
   command->add_option("--html", flags->html, "write one self-contained HTML page here");
   command->add_option("--suite", flags->suite, "suite whose names the problems get");
   command->add_flag("--json", flags->json, "print the model as JSON");
+  command->footer("Example: phitune report --db phitune.db --suite data/suites/paper.toml --html report.html");
   command->callback([flags, &action] { action = [flags] { return report(*flags); }; });
 }
 

@@ -81,6 +81,7 @@ void add_space(CLI::App& app, Action& action) {
   options->problems.add_to(*command);
   command->add_option("--arch", options->architecture, "architecture whose limits apply")->capture_default_str();
   command->add_option("--bound", options->search.plan_bound, "leave out plans estimated beyond this multiple of the best estimate")
+      ->check(at_least(1))
       ->capture_default_str();
   command->add_flag("--plans", options->plans, "list every plan shape, and why the others were left out");
   command->add_flag("--json", options->json, "print as JSON");

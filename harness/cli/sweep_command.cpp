@@ -1,9 +1,12 @@
 // phitune sweep: tune a suite of problems on a device.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "harness/cli/command.hpp"
+#include "harness/cli/output.hpp"
+#include "harness/device/replay_device.hpp"
 #include "harness/error.hpp"
 #include "harness/sweep.hpp"
 #include "search/strategy.hpp"
@@ -21,6 +24,13 @@ struct SweepFlags {
   bool hot = false;
   bool json = false;
   bool quiet = false;
+
+  // Options that say how widely to look; those that were not typed are taken from a recording.
+  struct Limit {
+    const CLI::Option* option;
+    void (*copy)(SweepOptions& to, const SweepOptions& from);
+  };
+  std::vector<Limit> limits;
 };
 
 nlohmann::json to_json(const SweepSummary& summary) {
@@ -74,31 +84,59 @@ void print(const SweepSummary& summary) {
   for (const auto& [outcome, count] : summary.outcomes)
     outcomes += fmt::format("{}{} {}", outcomes.empty() ? "" : ", ", count, to_string(outcome));
   const std::string resumed = summary.resumed ? fmt::format(", {} of them from before it was resumed", summary.resumed) : "";
-  fmt::print("{} stage trials ({}){}; {} whole plans; {} kernels compiled, {} from the cache; {}\n", summary.trials + summary.resumed,
-             outcomes, resumed, summary.plan_trials, summary.compiler.compiled, summary.compiler.cache_hits,
+  const std::string shared = summary.shared ? fmt::format(", {} of them used by a second problem", summary.shared) : "";
+  fmt::print("{} stage trials ({}){}{}; {} whole plans; {} kernels compiled, {} from the cache; {}\n", summary.trials + summary.resumed,
+             outcomes, resumed, shared, summary.plan_trials, summary.compiler.compiled, summary.compiler.cache_hits,
              human_seconds(summary.seconds));
 }
 
 // What is about to happen, where, and where it goes.
 void announce(Progress& progress, const SweepFlags& flags, const Suite& suite, const DeviceInfo& device, const Compiler& compiler) {
-  progress.note(fmt::format("{}{}, {}; {} problem{} of suite {}; database {}", device.name,
-                            device.replayed ? " (replayed: nothing is measured here)" : "", device.architecture, suite.problems.size(),
-                            suite.problems.size() == 1 ? "" : "s", suite.name, flags.database));
   const std::string cache = compiler.options().cache_directory.string();
-  progress.note(fmt::format("NVRTC {} on {} thread{}; compiled kernels {}", Compiler::nvrtc_version(), compiler.options().threads,
-                            compiler.options().threads == 1 ? "" : "s", cache.empty() ? "are not kept" : "are kept in " + cache));
+  progress.note(fmt::format("{}, {}{}; {} of suite {}; database {}", device.name, device.architecture,
+                            device.replayed ? " (replayed: nothing is measured here)" : "", counted(suite.problems.size(), "problem"),
+                            suite.name, flags.database));
+  progress.note(fmt::format("NVRTC {} on {}; {}", Compiler::nvrtc_version(), counted(compiler.options().threads, "thread"),
+                            cache.empty() ? "compiled kernels are not kept" : "compiled kernels in " + cache));
+}
+
+// A recording answers what it was asked when it was made, so its limits, strategy and seed are the ones to ask it with.
+void adopt_limits(SweepFlags& flags, const SweepInfo& recorded) {
+  SweepOptions as_recorded = flags.options;
+  read_policy(recorded.policy, as_recorded);
+  as_recorded.search.strategy = recorded.strategy;
+  as_recorded.search.seed = recorded.seed;
+  for (const SweepFlags::Limit& limit : flags.limits)
+    if (limit.option->count() == 0) limit.copy(flags.options, as_recorded);
+}
+
+void require_recorded(const Suite& suite, const ReplayDevice& device, const std::string& name) {
+  const std::vector<Problem> recorded = device.problems();
+  const auto is_there = [&](const SuiteProblem& named) { return std::ranges::find(recorded, named.problem) != recorded.end(); };
+  if (std::ranges::any_of(suite.problems, is_there)) return;
+  std::string list;
+  for (const Problem& problem : recorded) list += "\n  " + problem.key();
+  throw Error(ExitCode::bad_input, fmt::format("none of these problems is in {}. It holds{}", name, list));
+}
+
+void prepare_replay(SweepFlags& flags, const Suite& suite, const Device& device) {
+  if (const auto* replay = dynamic_cast<const ReplayDevice*>(&device)) {
+    require_recorded(suite, *replay, flags.device);
+    adopt_limits(flags, replay->sweep());
+  } else if (flags.options.compile == CompileScope::leading) {
+    throw Error(ExitCode::usage, "--compile leading is for recordings: a GPU must be given the code of every candidate that it runs");
+  }
 }
 
 int run(SweepFlags flags) {
   const Suite suite = flags.problems.load();
-  const std::unique_ptr<Device> device = open_device(flags.device);
+  flags.options.stage_policy.cold_l2 = flags.options.final_policy.cold_l2 = !flags.hot;
   flags.options.compile = flags.compile == "all" ? CompileScope::all : CompileScope::leading;
-  if (flags.options.compile == CompileScope::leading && !device->info().replayed)
-    throw Error(ExitCode::usage, "--compile leading is for recordings: a GPU must be given the code of every candidate that it runs");
+  const std::unique_ptr<Device> device = open_device(flags.device);
+  prepare_replay(flags, suite, *device);
+  flags.options.stage_policy.seed = flags.options.final_policy.seed = flags.options.search.seed;
   Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
   Store store(flags.database);
-  flags.options.stage_policy.cold_l2 = flags.options.final_policy.cold_l2 = !flags.hot;
-  flags.options.stage_policy.seed = flags.options.final_policy.seed = flags.options.search.seed;
   Progress progress(flags.json || flags.quiet ? Progress::Style::silent : Progress::Style::automatic);
   announce(progress, flags, suite, device->info(), compiler);
   const SweepSummary summary = sweep(suite, *device, compiler, store, flags.options, progress, stop_requested());
@@ -107,15 +145,37 @@ int run(SweepFlags flags) {
   else
     print(summary);
   if (summary.compiler.cache_write_failures > 0)
-    fmt::print(stderr, "warning: {} compiled kernels could not be kept: {}\n", summary.compiler.cache_write_failures,
+    fmt::print(stderr, "warning: {} could not be kept: {}\n", counted(summary.compiler.cache_write_failures, "compiled kernel"),
                summary.compiler.cache_warning);
   if (summary.interrupted) {
     fmt::print(stderr, "stopped; every trial so far is in {}. Go on with the same command and --resume.\n", flags.database);
     return static_cast<int>(ExitCode::interrupted);
   }
-  const bool all = std::all_of(summary.problems.begin(), summary.problems.end(),
-                               [](const ProblemSummary& problem) { return problem.winner.has_value(); });
+  const bool all = std::ranges::all_of(summary.problems, [](const ProblemSummary& problem) { return problem.winner.has_value(); });
   return static_cast<int>(all ? ExitCode::ok : ExitCode::failed);
+}
+
+void add_limits(CLI::App& command, SweepFlags& flags) {
+  SearchPolicy& search = flags.options.search;
+  const auto limit = [&flags](CLI::Option* option, void (*copy)(SweepOptions&, const SweepOptions&)) {
+    flags.limits.push_back({option, copy});
+    option->capture_default_str();
+  };
+  limit(command.add_option("--strategy", search.strategy, "how configs are chosen")->check(CLI::IsMember(strategy_names())),
+        [](SweepOptions& to, const SweepOptions& from) { to.search.strategy = from.search.strategy; });
+  limit(command.add_option("--trials", search.trials, "configs per stage at its pivot chunk size")->check(at_least(1)),
+        [](SweepOptions& to, const SweepOptions& from) { to.search.trials = from.search.trials; });
+  limit(command.add_option("--carried", search.carried, "best configs that are tried at each other chunk size")->check(at_least(0)),
+        [](SweepOptions& to, const SweepOptions& from) { to.search.carried = from.search.carried; });
+  limit(command.add_option("--finalists", search.finalists, "whole plans run end to end per problem")->check(at_least(1)),
+        [](SweepOptions& to, const SweepOptions& from) { to.search.finalists = from.search.finalists; });
+  limit(command.add_option("--bound", search.plan_bound, "leave out plans estimated beyond this multiple of the best estimate")
+            ->check(at_least(1)),
+        [](SweepOptions& to, const SweepOptions& from) { to.search.plan_bound = from.search.plan_bound; });
+  limit(command.add_option("--seed", search.seed, "of the strategy and of the random inputs")->check(at_least(0)),
+        [](SweepOptions& to, const SweepOptions& from) { to.search.seed = from.search.seed; });
+  limit(command.add_flag("--hot", flags.hot, "time with a warm L2 cache instead of a cold one"),
+        [](SweepOptions& to, const SweepOptions& from) { to.stage_policy.cold_l2 = to.final_policy.cold_l2 = from.stage_policy.cold_l2; });
 }
 
 }  // namespace
@@ -124,32 +184,26 @@ void add_sweep(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("sweep", "Tune a suite of problems: compile, verify, time, keep the winners");
   auto flags = std::make_shared<SweepFlags>();
   flags->problems.add_to(*command);
-  flags->compiler.add_to(*command);
-  SearchPolicy& search = flags->options.search;
   command->add_option("--device", flags->device, "cuda:N, or replay:FILE to answer from a recorded sweep")->capture_default_str();
   command->add_option("--db", flags->database, "database to add to; made when it does not exist")->capture_default_str();
-  command->add_option("--strategy", search.strategy, "how configs are chosen")
-      ->check(CLI::IsMember(strategy_names()))
-      ->capture_default_str();
-  command->add_option("--trials", search.trials, "configs per stage at its pivot chunk size")->capture_default_str();
-  command->add_option("--carried", search.carried, "best configs that are tried at each other chunk size")->capture_default_str();
-  command->add_option("--finalists", search.finalists, "whole plans run end to end per problem")->capture_default_str();
-  command->add_option("--bound", search.plan_bound, "leave out plans estimated beyond this multiple of the best estimate")
-      ->capture_default_str();
-  command->add_option("--seed", search.seed, "of the strategy and of the random inputs")->capture_default_str();
+  add_limits(*command, *flags);
+  flags->compiler.add_to(*command);
   command
       ->add_option("--compile", flags->compile,
                    "of a recording's candidates: all, or only the leading ones, which takes a third of the time")
       ->check(CLI::IsMember({"all", "leading"}))
       ->capture_default_str();
-  command->add_flag("--hot", flags->hot, "time with a warm L2 cache instead of a cold one");
   command->add_flag("--resume", flags->options.resume, "go on with the last unfinished sweep of this suite, strategy and seed");
-  command->add_flag("--json", flags->json, "print the summary as JSON");
+  command->add_flag("--json", flags->json, "print the summary as JSON, and no progress");
   command->add_flag("--quiet", flags->quiet, "no progress");
   command->footer(
       "Every candidate is checked against a float64 reference before it is timed; what fails is stored with its reason.\n"
       "Ctrl-C stops after the trial in flight and keeps all others; --resume goes on.\n"
-      "Example: phitune sweep --suite data/suites/paper.toml --db phitune.db");
+      "A recording is asked with the limits, strategy and seed that it was made with, unless others are given.\n"
+      "Examples:\n"
+      "  phitune sweep --suite data/suites/paper.toml --db phitune.db\n"
+      "  phitune sweep --problem \"b1 t4096|16384|65536 h8 d64 p2 bf16 gated\" --trials 30\n"
+      "  phitune sweep --suite data/suites/paper.toml --device replay:data/recordings/nvidia-h200.jsonl.gz --compile leading");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

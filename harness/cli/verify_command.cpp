@@ -153,8 +153,8 @@ void add_verify(CLI::App& app, Action& action) {
   command->add_option("--db", flags->database, "check this database's winners on this device instead of the stages of a problem");
   command->add_option("--shape", flags->shape, "only this plan shape, e.g. \"expand_mma c1024 d_tile8 state_bf16 partial_bf16\"");
   command->add_option("--stage", flags->stage, "only this stage, e.g. query_state");
-  command->add_option("--configs", flags->configs, "random configs of each stage")->capture_default_str();
-  command->add_option("--seed", flags->seed, "of the configs and of the inputs")->capture_default_str();
+  command->add_option("--configs", flags->configs, "random configs of each stage")->check(at_least(1))->capture_default_str();
+  command->add_option("--seed", flags->seed, "of the configs and of the inputs")->check(at_least(0))->capture_default_str();
   command->add_flag("!--no-timing", flags->timed, "only check; for compute-sanitizer and other tools that make times meaningless");
   command->add_flag("--json", flags->json, "print as JSON");
   command->footer("Examples:\n  phitune verify --db phitune.db\n  phitune verify --problem \"b1 t1000 h2 d32 p3 fp16 none\" --configs 3");

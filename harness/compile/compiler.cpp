@@ -98,6 +98,7 @@ struct Compiler::State {
   void remember(const std::string& key, Keep keep);
   bool write_to_disk(const Job& job, const CacheEntry& entry, const CacheProvenance& provenance);
   void drop_queue();
+  void overtake(const std::string& key);
 };
 
 void Compiler::State::serve() {
@@ -193,6 +194,12 @@ void Compiler::State::drop_queue() {
   for (const auto& job : dropped) job->promise.set_value(failed(job->key, "cancelled"));
 }
 
+// Moves a job to the front of the queue; nothing when it was taken already. The caller holds the mutex.
+void Compiler::State::overtake(const std::string& key) {
+  const auto place = std::find_if(queue.begin(), queue.end(), [&key](const std::shared_ptr<Job>& job) { return job->key == key; });
+  if (place != queue.end()) std::rotate(queue.begin(), place, place + 1);
+}
+
 Compiler::Compiler(CompilerOptions options) : state_(std::make_unique<State>()) {
   State& s = *state_;
   require_known(options.architecture);
@@ -210,17 +217,20 @@ Compiler::Compiler(CompilerOptions options) : state_(std::make_unique<State>()) 
 
 Compiler::~Compiler() = default;
 
-std::shared_future<Compiled> Compiler::compile(std::string source) {
+std::shared_future<Compiled> Compiler::compile(std::string source, Turn turn) {
   State& s = *state_;
   auto job = std::make_shared<Job>();
   job->key = key(source);
   job->source = std::move(source);
   {
     const std::lock_guard lock(s.mutex);
-    if (const auto found = s.known.find(job->key); found != s.known.end()) return found->second;
+    if (const auto found = s.known.find(job->key); found != s.known.end()) {
+      if (turn == Turn::next) s.overtake(job->key);
+      return found->second;
+    }
     auto future = job->promise.get_future().share();
     s.known.emplace(job->key, future);
-    s.queue.push_back(std::move(job));
+    s.queue.insert(turn == Turn::next ? s.queue.begin() : s.queue.end(), std::move(job));
     s.work.notify_one();
     return future;
   }

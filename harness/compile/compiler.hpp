@@ -48,8 +48,11 @@ class Compiler {
   Compiler(const Compiler&) = delete;
   Compiler& operator=(const Compiler&) = delete;
 
-  /// Queues a translation unit; earlier submissions are compiled first. get() refers into the future: keep it, or copy the result.
-  [[nodiscard]] std::shared_future<Compiled> compile(std::string source);
+  /// `later`: after everything queued so far. `next`: somebody waits for it, so it overtakes what is queued, itself too if it was.
+  enum class Turn { later, next };
+
+  /// Queues a translation unit. get() refers into the future: keep it, or copy the result.
+  [[nodiscard]] std::shared_future<Compiled> compile(std::string source, Turn turn = Turn::later);
 
   /// The key that compile(source) would have: changes with the source, its headers, the options, NVRTC and the architecture.
   [[nodiscard]] std::string key(const std::string& source) const;

@@ -1,6 +1,7 @@
 #include "harness/device/replay_device.hpp"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -96,6 +97,12 @@ std::vector<Result> ReplayDevice::run_plans(const Problem& problem, std::span<co
     results.push_back(trial == nullptr ? not_recorded("plan", name_) : answer(trial->result, policy));
   }
   return results;
+}
+
+std::vector<Problem> ReplayDevice::problems() const {
+  std::set<Problem> problems;
+  for (const PlanTrial& trial : recording_.plan_trials) problems.insert(trial.plan.problem);
+  return {problems.begin(), problems.end()};
 }
 
 std::unique_ptr<ReplayDevice> open_replay(const std::filesystem::path& recording) {

@@ -32,6 +32,8 @@ class ReplayDevice : public Device {
 
   /// The sweep that was recorded, with its suite, strategy and seed: asking for the same again finds every candidate recorded.
   [[nodiscard]] const SweepInfo& sweep() const { return recording_.sweep; }
+  /// Whose plans were recorded.
+  [[nodiscard]] std::vector<Problem> problems() const;
 
  private:
   Recording recording_;

@@ -27,7 +27,7 @@ Candidate prepare_candidate(Compiler& compiler, const DeviceInfo& device, const 
   candidate.executable.stage = {problem, config};
   if (problem.path == Path::library) return candidate;
 
-  const Compiled compiled = compiler.compile(source_of(problem, config)).get();
+  const Compiled compiled = compiler.compile(source_of(problem, config), Compiler::Turn::next).get();
   trial.source_hash = compiled.source_hash;
   trial.compile_ms = compiled.compile_ms;
   trial.cache_hit = compiled.cache_hit;

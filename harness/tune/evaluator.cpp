@@ -11,8 +11,8 @@ std::string name_of(const StageProblem& stage, const Config& config, const std::
   return fmt::format("{} [{}] {}", stage.key(), config.text(), source_hash);
 }
 
-bool leads(const Trial& trial, double best_ms) {
-  return trial.result.outcome == Outcome::ok && trial.result.timing && (best_ms <= 0 || trial.result.timing->median_ms < best_ms);
+bool leads(const Trial& trial, double lead_ms) {
+  return trial.result.outcome == Outcome::ok && trial.result.timing && (lead_ms <= 0 || trial.result.timing->median_ms < lead_ms);
 }
 
 }  // namespace
@@ -28,11 +28,11 @@ Evaluator::Evaluator(Device& device, Compiler& compiler, Store& store, std::int6
 }
 
 // A recording can tell what became of a candidate before it is compiled; what it tells decides whether compiling is worth the time.
-std::optional<Trial> Evaluator::answer_without_code(const StageProblem& stage, const Config& config, double best_ms) const {
+std::optional<Trial> Evaluator::answer_without_code(const StageProblem& stage, const Config& config, double lead_ms) const {
   std::optional<Trial> recalled = device_.recall({stage, config}, policy_);
   if (!recalled) return std::nullopt;
   const bool in_recording = stage.path == Path::library || !recalled->source_hash.empty();
-  if (in_recording && (scope_ == CompileScope::all || leads(*recalled, best_ms))) return std::nullopt;
+  if (in_recording && (scope_ == CompileScope::all || leads(*recalled, lead_ms))) return std::nullopt;
   recalled->compile_ms = 0;
   recalled->created_at = utc_now();
   return recalled;
@@ -40,18 +40,24 @@ std::optional<Trial> Evaluator::answer_without_code(const StageProblem& stage, c
 
 void Evaluator::compile_ahead(const StageProblem& stage, std::span<const Config> configs) {
   if (stage.path == Path::library) return;
-  double best_ms = 0;
+  double lead_ms = lead_of(stage);
   for (const Config& config : configs) {
-    if (answer_without_code(stage, config, best_ms)) continue;
-    if (const auto recalled = device_.recall({stage, config}, policy_); recalled && leads(*recalled, best_ms))
-      best_ms = recalled->result.timing->median_ms;
+    if (answer_without_code(stage, config, lead_ms)) continue;
+    if (const auto recalled = device_.recall({stage, config}, policy_); recalled && leads(*recalled, lead_ms))
+      lead_ms = recalled->result.timing->median_ms;
     std::string source = source_of(stage, config);
     if (!known_.contains(name_of(stage, config, compiler_.key(source)))) static_cast<void>(compiler_.compile(std::move(source)));
   }
 }
 
 Evaluator::Evaluated Evaluator::evaluate(const StageProblem& stage, const Config& config, double best_ms) {
-  if (auto answer = answer_without_code(stage, config, best_ms)) {
+  Evaluated evaluated = look_up_or_try(stage, config, best_ms);
+  if (leads(evaluated.trial, lead_of(stage))) leads_[stage.key()] = evaluated.trial.result.timing->median_ms;
+  return evaluated;
+}
+
+Evaluator::Evaluated Evaluator::look_up_or_try(const StageProblem& stage, const Config& config, double best_ms) {
+  if (auto answer = answer_without_code(stage, config, lead_of(stage))) {
     if (const Trial* known = find_known(stage, config, answer->source_hash)) return {*known, false};
     return remember(std::move(*answer));
   }
@@ -60,6 +66,11 @@ Evaluator::Evaluated Evaluator::evaluate(const StageProblem& stage, const Config
   MeasurePolicy policy = policy_;
   policy.abandon_above_ms = best_ms;
   return remember(try_candidate(device_, compiler_, stage, config, policy));
+}
+
+double Evaluator::lead_of(const StageProblem& stage) const {
+  const auto found = leads_.find(stage.key());
+  return found == leads_.end() ? 0 : found->second;
 }
 
 const Trial* Evaluator::find_known(const StageProblem& stage, const Config& config, const std::string& source_hash) {
@@ -76,7 +87,9 @@ Evaluator::Evaluated Evaluator::remember(Trial trial) {
 }
 
 std::vector<Evaluator::ExecutablePlan> Evaluator::executables(std::span<const Plan> plans) {
-  const auto request = [this](const PlanStage& stage) { return compiler_.compile(source_of(stage.problem, stage.config)); };
+  const auto request = [this](const PlanStage& stage) {
+    return compiler_.compile(source_of(stage.problem, stage.config), Compiler::Turn::next);
+  };
   // All are asked for before any is waited for, so that every compile thread has work.
   for (const Plan& plan : plans)
     for (const PlanStage& stage : plan.stages)

@@ -54,9 +54,11 @@ class Evaluator {
     bool stored_before = false;  // by the run that this one resumes
   };
 
-  [[nodiscard]] std::optional<Trial> answer_without_code(const StageProblem& stage, const Config& config, double best_ms) const;
+  [[nodiscard]] std::optional<Trial> answer_without_code(const StageProblem& stage, const Config& config, double lead_ms) const;
   [[nodiscard]] const Trial* find_known(const StageProblem& stage, const Config& config, const std::string& source_hash);
+  Evaluated look_up_or_try(const StageProblem& stage, const Config& config, double best_ms);
   Evaluated remember(Trial trial);
+  [[nodiscard]] double lead_of(const StageProblem& stage) const;  // 0: nothing was right so far
 
   Device& device_;
   Compiler& compiler_;
@@ -64,7 +66,8 @@ class Evaluator {
   std::int64_t sweep_;
   MeasurePolicy policy_;
   CompileScope scope_;
-  std::map<std::string, Known> known_;  // by stage problem, config and source: what makes a trial the same trial
+  std::map<std::string, Known> known_;   // by stage problem, config and source: what makes a trial the same trial
+  std::map<std::string, double> leads_;  // least time of each stage problem so far
   std::size_t resumed_ = 0, shared_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "harness/tune/progress.hpp"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,17 +12,24 @@ using Clock = std::chrono::steady_clock;
 constexpr auto bar_interval = std::chrono::milliseconds(100);
 constexpr auto line_interval = std::chrono::seconds(5);
 constexpr std::size_t bar_width = 28;
+constexpr std::size_t usual_columns = 80;
+
+// Asked anew for every line, since windows are resized.
+std::size_t terminal_columns(std::FILE* out) {
+  winsize size{};
+  return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : usual_columns;
+}
 }  // namespace
 
 std::string human_seconds(double seconds) {
-  if (seconds < 1) return fmt::format("{:.0f} ms", seconds * 1e3);
-  if (seconds < 60) return fmt::format("{:.1f} s", seconds);
+  if (seconds < 0.9995) return fmt::format("{:.0f} ms", seconds * 1e3);
+  if (seconds < 59.95) return fmt::format("{:.1f} s", seconds);
   const auto whole = static_cast<long>(seconds + 0.5);
   if (whole < 3600) return fmt::format("{} m {:02} s", whole / 60, whole % 60);
   return fmt::format("{} h {:02} m", whole / 3600, whole % 3600 / 60);
 }
 
-Progress::Progress(Style style, std::FILE* out) : style_(style), out_(out) {
+Progress::Progress(Style style, std::FILE* out, std::size_t columns) : style_(style), out_(out), columns_(columns) {
   if (style_ == Style::automatic) style_ = isatty(fileno(out)) ? Style::bar : Style::lines;
 }
 
@@ -55,17 +63,25 @@ void Progress::draw(bool force) {
   const bool bar = style_ == Style::bar;
   if (!force && now - drawn_ < (bar ? Clock::duration(bar_interval) : Clock::duration(line_interval))) return;
   drawn_ = now;
-  const double seconds = elapsed_s();
-  const double rate = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
-  const std::string eta = rate > 0 && total_ > done_ ? "ETA " + human_seconds(static_cast<double>(total_ - done_) / rate) : std::string();
-  const std::string counts = fmt::format("{}/{} {:.1f}/s {}", done_, total_, rate, eta);
   if (bar) {
     const std::size_t filled = total_ ? std::min(bar_width, bar_width * done_ / total_) : 0;
-    fmt::print(out_, "\r\033[K{} [{:#<{}}{:.<{}}] {}  {}", title_, "", filled, "", bar_width - filled, counts, detail_);
+    std::string line = fmt::format("{} [{:#<{}}{:.<{}}] {}  {}", title_, "", filled, "", bar_width - filled, counts(), detail_);
+    const std::size_t columns = columns_ > 0 ? columns_ : terminal_columns(out_);
+    if (line.size() >= columns) line.resize(columns - 1);
+    fmt::print(out_, "\r\033[K{}", line);
   } else {
-    fmt::print(out_, "{}: {}  {}\n", title_, counts, detail_);
+    fmt::print(out_, "{}: {}{}{}\n", title_, counts(), detail_.empty() ? "" : "  ", detail_);
   }
   std::fflush(out_);
+}
+
+std::string Progress::counts() const {
+  const double seconds = elapsed_s();
+  const double rate = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
+  std::string text = fmt::format("{}/{}", done_, total_);
+  if (rate > 0) text += fmt::format(" {:.1f}/s", rate);
+  if (rate > 0 && total_ > done_) text += " ETA " + human_seconds(static_cast<double>(total_ - done_) / rate);
+  return text;
 }
 
 void Progress::note(const std::string& line) {

@@ -12,7 +12,8 @@ namespace phitune {
 class Progress {
  public:
   enum class Style { automatic, bar, lines, silent };
-  explicit Progress(Style style = Style::automatic, std::FILE* out = stderr);
+  /// `columns`: where the bar's line is cut so that it does not wrap; 0: the width of the terminal.
+  explicit Progress(Style style = Style::automatic, std::FILE* out = stderr, std::size_t columns = 0);
   ~Progress();
 
   void begin(const std::string& title, std::size_t total);
@@ -27,10 +28,12 @@ class Progress {
  private:
   void draw(bool force);
   [[nodiscard]] double elapsed_s() const;
+  [[nodiscard]] std::string counts() const;  // "17/212 3.1/s ETA 1 m 04 s"
 
   Style style_;
   std::FILE* out_;
   std::string title_, detail_;
+  std::size_t columns_;
   std::size_t total_ = 0, done_ = 0;
   std::chrono::steady_clock::time_point started_, drawn_;
 };
