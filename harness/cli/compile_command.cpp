@@ -6,6 +6,7 @@
 #include <set>
 
 #include "harness/cli/command.hpp"
+#include "harness/cli/output.hpp"
 #include "harness/compile/compiler.hpp"
 #include "harness/compile/static_gate.hpp"
 #include "harness/error.hpp"
@@ -97,6 +98,11 @@ int compile_all(const CompileOptions& options) {
     if (!options.compiler.cache.empty()) fmt::print("cache: {}\n", options.compiler.cache);
   }
   if (stop_requested()) return static_cast<int>(ExitCode::interrupted);
+  if (counters.cache_write_failures > 0)
+    throw Error(ExitCode::io,
+                fmt::format("{} could not be kept, and keeping them is what this command is for: {}. Free some space there, or "
+                            "name another folder with --cache.",
+                            counted(counters.cache_write_failures, "compiled kernel"), counters.cache_warning));
   return static_cast<int>(failures.empty() ? ExitCode::ok : ExitCode::failed);
 }
 
@@ -113,7 +119,9 @@ void add_compile(CLI::App& app, Action& action) {
   command->add_flag("--all", options->all, "every config of every space, not only what a sweep begins with");
   command->add_flag("--json", options->json, "print the result as JSON");
   command->footer(
-      "Example, on a CPU node before a GPU job: phitune compile --arch sm_90a --suite data/suites/paper.toml --cache /shared/phitune");
+      "Example, on a CPU node before a GPU job:\n"
+      "  phitune compile --arch sm_90a --suite data/suites/paper.toml --cache /shared/phitune\n"
+      "  phitune sweep --suite data/suites/paper.toml --cache /shared/phitune     (on the GPU node)");
   command->callback([options, &action] { action = [options] { return compile_all(*options); }; });
 }
 
