@@ -1,0 +1,150 @@
+#include "harness/tune/stage_search.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <set>
+
+#include "kernel_templates/stage_template.hpp"
+#include "tests/harness/tune/synthetic_device.hpp"
+#include "tests/search/random_problem.hpp"
+
+namespace phitune {
+namespace {
+
+using testing_support::synthetic_info;
+
+const Problem headline = Problem::parse("b1 t65536 h8 d64 p2 bf16 gated");
+
+std::string without_chunk(StageProblem stage) {
+  stage.shape.chunk = 0;
+  return stage.key();
+}
+
+const StageGroup& group_of(const ProblemSearch& search, Stage stage) {
+  const auto place = std::ranges::find_if(search.groups, [&](const StageGroup& group) { return group.pivot.stage == stage; });
+  if (place == search.groups.end()) throw std::logic_error("no such group");
+  return *place;
+}
+
+TEST(StageSearch, EveryStageOfEveryShapeIsTunedExactlyOnce) {
+  const ProblemSearch search = plan_search(headline, synthetic_info(), {});
+  std::multiset<std::string> tuned;
+  for (const StageGroup& group : search.groups) {
+    tuned.insert(group.pivot.key());
+    for (const StageProblem& other : group.others) tuned.insert(other.key());
+  }
+  for (const StageProblem& stage : search.library_stages) tuned.insert(stage.key());
+  std::set<std::string> needed;
+  for (const PlanShape& shape : search.shapes)
+    for (const StageProblem& stage : stages_of(headline, shape)) needed.insert(stage.key());
+  EXPECT_EQ(std::set(tuned.begin(), tuned.end()), needed);
+  EXPECT_EQ(tuned.size(), needed.size()) << "a stage is in two groups";
+}
+
+TEST(StageSearch, AGroupDiffersInChunkSizeAloneAndItsPivotIsTheBestPlans) {
+  const ProblemSearch search = plan_search(headline, synthetic_info(), {});
+  std::set<std::string> seen;
+  for (const StageGroup& group : search.groups) {
+    EXPECT_TRUE(seen.insert(without_chunk(group.pivot)).second) << "two groups of " << group.pivot.key();
+    for (const StageProblem& other : group.others) {
+      EXPECT_EQ(without_chunk(other), without_chunk(group.pivot));
+      EXPECT_NE(other.shape.chunk, group.pivot.shape.chunk);
+    }
+  }
+  const auto best = std::ranges::find_if(search.shapes, [](const PlanShape& shape) { return shape.fusion == Fusion::expand_mma; });
+  ASSERT_NE(best, search.shapes.end());
+  EXPECT_EQ(group_of(search, Stage::update_state).pivot.shape.chunk, best->chunk);
+}
+
+TEST(StageSearch, ShapesAreRankedAndEveryOtherOneHasItsReason) {
+  std::mt19937_64 rng(std::random_device{}());
+  for (int i = 0; i < 20; ++i) {
+    const Problem problem = random_problem(rng);
+    SCOPED_TRACE(problem.key());
+    const ProblemSearch search = plan_search(problem, synthetic_info(), {});
+    const PlanShapes all = plan_shapes(problem);
+    EXPECT_EQ(search.shapes.size() + search.skipped.size(), all.shapes.size() + all.pruned.size());
+    for (const SkippedShape& skipped : search.skipped) EXPECT_FALSE(skipped.reason.empty()) << skipped.shape.text();
+    for (std::size_t n = 1; n < search.shapes.size(); ++n)
+      EXPECT_LE(estimate_ms(problem, search.shapes[n - 1], synthetic_info()), estimate_ms(problem, search.shapes[n], synthetic_info()));
+  }
+}
+
+TEST(StageSearch, TheBestOfEachFusionStrategyIsTriedHoweverSlowItLooks) {
+  SearchPolicy narrow;
+  narrow.plan_bound = 1.0;
+  narrow.trials = 10;
+  narrow.lesser_trials = 2;
+  const ProblemSearch search = plan_search(headline, synthetic_info(), narrow);
+  const double best = estimate_ms(headline, search.shapes.front(), synthetic_info());
+  std::set<Fusion> fusions;
+  for (const PlanShape& shape : search.shapes) {
+    const bool first_of_fusion = fusions.insert(shape.fusion).second;
+    EXPECT_TRUE(first_of_fusion || estimate_ms(headline, shape, synthetic_info()) <= best) << shape.text();
+  }
+  EXPECT_EQ(fusions.size(), 3u);
+  for (const StageGroup& group : search.groups) {
+    const bool lesser = group.pivot.shape.fusion != search.shapes.front().fusion;
+    EXPECT_EQ(group.trials, lesser ? 2u : 10u) << group.pivot.key();
+    EXPECT_EQ(group.first.size(), std::min(group.trials, group.space->size()));
+  }
+  EXPECT_TRUE(std::ranges::any_of(search.skipped, [](const SkippedShape& skipped) {
+    return skipped.reason.find("beyond 1 times the best estimate") != std::string::npos;
+  }));
+}
+
+TEST(StageSearch, WhatDoesNotFitTheMemoryIsLeftOutWithItsSize) {
+  DeviceInfo small = synthetic_info();
+  small.memory_bytes = 400'000'000;
+  const ProblemSearch search = plan_search(headline, small, {});
+  EXPECT_TRUE(std::ranges::any_of(search.skipped, [](const SkippedShape& skipped) {
+    return skipped.reason.find("GB of device memory, 0.3 GB may be used") != std::string::npos;
+  }));
+  for (const PlanShape& shape : search.shapes) EXPECT_LT(workspace_of(headline, shape).total(), small.memory_bytes);
+}
+
+TEST(StageSearch, ASeedAsksTheSameEveryTimeAndAnotherSeedOtherwise) {
+  SearchPolicy policy;
+  policy.seed = std::random_device{}();
+  SCOPED_TRACE(testing::Message() << "seed " << policy.seed);
+  const auto asked = [](const SearchPolicy& with) {
+    std::vector<std::vector<std::size_t>> all;
+    for (const StageGroup& group : plan_search(headline, synthetic_info(), with).groups) all.push_back(group.first);
+    return all;
+  };
+  EXPECT_EQ(asked(policy), asked(policy));
+  SearchPolicy other = policy;
+  ++other.seed;
+  EXPECT_NE(asked(policy), asked(other));
+}
+
+// So that a recording of a wide search answers a narrower one.
+TEST(StageSearch, FewerTrialsArePrefixOfMore) {
+  SearchPolicy few, many;
+  few.trials = 4;
+  many.trials = 12;
+  const ProblemSearch a = plan_search(headline, synthetic_info(), few), b = plan_search(headline, synthetic_info(), many);
+  ASSERT_EQ(a.groups.size(), b.groups.size());
+  for (std::size_t i = 0; i < a.groups.size(); ++i) {
+    ASSERT_LE(a.groups[i].first.size(), b.groups[i].first.size());
+    EXPECT_TRUE(std::equal(a.groups[i].first.begin(), a.groups[i].first.end(), b.groups[i].first.begin())) << a.groups[i].pivot.key();
+  }
+}
+
+TEST(StageSearch, GroupsDoNotAllWalkTheirSpacesAlike) {
+  const ProblemSearch search = plan_search(headline, synthetic_info(), {});
+  std::set<std::vector<std::size_t>> orders;
+  std::size_t large = 0;
+  for (const StageGroup& group : search.groups) {
+    if (group.space->size() < 60 || group.first.size() < 16) continue;
+    ++large;
+    orders.insert(group.first);
+  }
+  ASSERT_GT(large, 2u);
+  EXPECT_EQ(orders.size(), large);
+}
+
+}  // namespace
+}  // namespace phitune
