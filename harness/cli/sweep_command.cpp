@@ -25,7 +25,7 @@ struct SweepFlags {
   bool json = false;
   bool quiet = false;
 
-  // Options that say how widely to look; those that were not typed are taken from a recording.
+  // Options that say how widely to look. A recording's own are used instead of those that were not typed.
   struct Limit {
     const CLI::Option* option;
     void (*copy)(SweepOptions& to, const SweepOptions& from);
@@ -102,12 +102,12 @@ void announce(Progress& progress, const SweepFlags& flags, const Suite& suite, c
 
 // A recording answers what it was asked when it was made, so its limits, strategy and seed are the ones to ask it with.
 void adopt_limits(SweepFlags& flags, const SweepInfo& recorded) {
-  SweepOptions as_recorded = flags.options;
-  read_policy(recorded.policy, as_recorded);
-  as_recorded.search.strategy = recorded.strategy;
-  as_recorded.search.seed = recorded.seed;
+  const SweepOptions typed = flags.options;
+  read_policy(recorded.policy, flags.options);
+  flags.options.search.strategy = recorded.strategy;
+  flags.options.search.seed = recorded.seed;
   for (const SweepFlags::Limit& limit : flags.limits)
-    if (limit.option->count() == 0) limit.copy(flags.options, as_recorded);
+    if (limit.option->count() > 0) limit.copy(flags.options, typed);
 }
 
 void require_recorded(const Suite& suite, const ReplayDevice& device, const std::string& name) {

@@ -231,6 +231,19 @@ TEST_F(CompilerTest, CancelDropsWhatHasNotStarted) {
   EXPECT_EQ(compiled(compiler, heavy(149, 33, 256, 1)).outcome, Outcome::ok);
 }
 
+TEST_F(CompilerTest, WhatSomebodyWaitsForOvertakesTheQueue) {
+  Compiler compiler(options());
+  std::vector<std::shared_future<Compiled>> later;
+  for (int i = 0; i < 12; ++i) later.push_back(compiler.compile(plain(static_cast<float>(i))));
+  const auto ready = [](const std::shared_future<Compiled>& f) { return f.wait_for(std::chrono::seconds(0)) == std::future_status::ready; };
+  EXPECT_EQ(compiler.compile(plain(100), Compiler::Turn::next).get().outcome, Outcome::ok);
+  EXPECT_FALSE(ready(later[10])) << "a new source waited for what was queued before it";
+  EXPECT_EQ(compiler.compile(plain(11), Compiler::Turn::next).get().outcome, Outcome::ok);  // queued already
+  EXPECT_FALSE(ready(later[10])) << "a queued source was not moved to the front";
+  for (const auto& future : later) EXPECT_EQ(future.get().outcome, Outcome::ok);
+  EXPECT_EQ(compiler.counters().compiled, 13u) << "overtaking must neither lose nor repeat a source";
+}
+
 TEST_F(CompilerTest, DestructionDoesNotCompileTheRest) {
   std::vector<std::shared_future<Compiled>> futures;
   {

@@ -1,0 +1,266 @@
+// The commands end to end, each as a process, on a recording that the tests make themselves. NVRTC compiles for real; no GPU is needed.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "harness/error.hpp"
+#include "tests/harness/cli/process.hpp"
+#include "tests/harness/cli/tiny_recording.hpp"
+#include "tests/harness/store/random_trials.hpp"
+
+namespace phitune {
+namespace {
+
+using nlohmann::json;
+using testing_support::Finished;
+using testing_support::make_tiny_recording;
+using testing_support::Process;
+using testing_support::read_text;
+using testing_support::TemporaryFolder;
+using testing_support::tiny_problem;
+using testing_support::write_text;
+using Words = std::vector<std::string>;
+
+class Cli : public testing::Test {
+ protected:
+  Cli() : recorded(make_tiny_recording(folder.path())) {}
+
+  [[nodiscard]] Words sweep_words(const std::string& database, const Words& more = {}) const {
+    Words words = {"sweep", "--device", "replay:tiny.jsonl.gz", "--problem", tiny_problem, "--db", database, "--cache", PHITUNE_TEST_CACHE};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  Finished run(const Words& words) const { return testing_support::run(words, folder.path()); }
+  // Runs it, expects success and JSON alone on standard output.
+  json parsed(const Words& words) const {
+    const Finished finished = run(words);
+    EXPECT_EQ(finished.code, 0) << words[0] << ": " << finished.err;
+    const json document = json::parse(finished.out, nullptr, false);
+    EXPECT_FALSE(document.is_discarded()) << words[0] << " printed no JSON:\n" << finished.out;
+    return document;
+  }
+  Store open(const std::string& database) const {
+    StoreOptions options;
+    options.mode = OpenMode::read_only;
+    return Store(folder / database, options);
+  }
+
+  TemporaryFolder folder;
+  SweepSummary recorded;
+};
+
+std::vector<std::string> trial_names(Store& store) {
+  std::vector<std::string> names;
+  for (const StoredTrial& row : store.trials()) {
+    const Trial& trial = row.trial;
+    const double ms = trial.result.timing ? trial.result.timing->median_ms : 0;
+    names.push_back(
+        fmt::format("{} [{}] {} {} {}", trial.problem.key(), trial.config.text(), trial.cubin_hash, to_string(trial.result.outcome), ms));
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+TEST_F(Cli, ASweepOverARecordingLeavesItsTrialsAndItsWinner) {
+  const Finished finished = run(sweep_words("t.db"));
+  ASSERT_EQ(finished.code, 0) << finished.err;
+  EXPECT_NE(finished.out.find("replayed"), std::string::npos) << finished.out;
+  EXPECT_EQ(finished.err.find('\r'), std::string::npos) << "a progress bar where there is no terminal";
+  Store made = open("made.db"), replayed = open("t.db");
+  EXPECT_EQ(trial_names(replayed), trial_names(made));
+  const std::vector<Winner> expected = made.winners(), winners = replayed.winners();
+  ASSERT_EQ(winners.size(), 1u);
+  EXPECT_EQ(winners[0].plan_trial.trial.plan, expected[0].plan_trial.trial.plan);
+  EXPECT_EQ(winners[0].plan_trial.trial.result.timing, expected[0].plan_trial.trial.result.timing);
+  EXPECT_TRUE(winners[0].device.replayed);
+  EXPECT_TRUE(replayed.check().empty());
+  for (const std::string& hash : winners[0].plan_trial.trial.cubin_hashes) EXPECT_TRUE(hash.empty() || replayed.binary(hash));
+}
+
+TEST_F(Cli, LeadingCandidatesAloneGiveTheSameTrialsAndWinnerFromFewerKernels) {
+  const json all = parsed(sweep_words("all.db", {"--json", "--cache", ""}));
+  const json leading = parsed(sweep_words("leading.db", {"--json", "--cache", "", "--compile", "leading"}));
+  EXPECT_LT(leading["compiled"].get<int>(), all["compiled"].get<int>());
+  EXPECT_GT(leading["compiled"].get<int>(), 0);
+  EXPECT_EQ(leading["outcomes"], all["outcomes"]);
+  EXPECT_EQ(leading["problems"], all["problems"]);
+  Store a = open("all.db"), b = open("leading.db");
+  EXPECT_EQ(trial_names(a), trial_names(b));
+}
+
+TEST_F(Cli, EveryJsonOutputIsJson) {
+  const json swept = parsed(sweep_words("t.db", {"--json"}));
+  EXPECT_TRUE(swept["replayed"]);
+  EXPECT_EQ(swept["problems"].size(), 1u);
+  EXPECT_TRUE(swept["problems"][0].contains("winner")) << swept.dump(2);
+  const Words at = {"--db", "t.db"};
+  const auto with = [&at](Words words) {
+    words.insert(words.end(), at.begin(), at.end());
+    return words;
+  };
+  EXPECT_FALSE(parsed(with({"report", "--json"})).empty());
+  EXPECT_TRUE(parsed(with({"export", "--format", "json"}))["any_replayed"]);
+  EXPECT_FALSE(parsed(with({"export", "--format", "t4"}))["results"].empty());
+  const json selection = parsed(with({"dispatch", "--json", "--problem", tiny_problem, "--run", "--device", "replay:tiny.jsonl.gz"}));
+  EXPECT_EQ(selection[0]["why"], "exact");
+  EXPECT_EQ(selection[0]["run"]["outcome"], "ok");
+  EXPECT_TRUE(selection[0]["run"]["replayed"]);
+  EXPECT_EQ(parsed(with({"db", "info", "--json"}))["trials"], swept["trials"]);
+  EXPECT_TRUE(parsed(with({"db", "check", "--json"}))["ok"]);
+  const json benched = parsed(with({"bench", "--json", "--device", "replay:tiny.jsonl.gz"}));
+  EXPECT_TRUE(benched["context"]["replayed"]);
+  EXPECT_FALSE(benched["benchmarks"].empty());
+  EXPECT_FALSE(parsed({"space", "--json", "--plans", "--problem", tiny_problem})[0]["stages"].empty());
+  const json devices = json::parse(run({"devices", "--json"}).out);
+  EXPECT_FALSE(devices["nvrtc_architectures"].empty());
+}
+
+TEST_F(Cli, CompileFillsTheCacheOnce) {
+  const Words words = {"compile",  "--json", "--arch",  "sm_80",  "--problem", "b1 t64 h1 d16 p1 bf16 ungated none",
+                       "--trials", "1",      "--cache", "kernels"};
+  const json first = parsed(words), second = parsed(words);
+  EXPECT_GT(first["compiled"].get<int>(), 0);
+  EXPECT_EQ(first["failed"], 0);
+  EXPECT_EQ(second["compiled"], 0);
+  EXPECT_EQ(second["cache_hits"], first["kernels"]);
+}
+
+TEST_F(Cli, OutputsAreFilesOfTheirOwn) {
+  ASSERT_EQ(run(sweep_words("t.db")).code, 0);
+  write_text(folder / "report.html", "what was there before");
+  const Finished reported = run({"report", "--db", "t.db", "--html", "report.html", "--markdown", "report.md"});
+  EXPECT_EQ(reported.code, 0) << reported.err;
+  EXPECT_EQ(reported.out, "");
+  EXPECT_NE(read_text(folder / "report.html").find("</html>"), std::string::npos);
+  EXPECT_NE(read_text(folder / "report.md").find("replayed"), std::string::npos);
+  ASSERT_EQ(run({"export", "--db", "t.db", "--format", "header", "--output", "tuned.hpp"}).code, 0);
+  EXPECT_NE(read_text(folder / "tuned.hpp").find("#pragma once"), std::string::npos);
+  ASSERT_EQ(run({"db", "record", "--db", "t.db", "again.jsonl.gz"}).code, 0);
+  EXPECT_EQ(read_recording(folder / "again.jsonl.gz").trials.size(), recorded.trials);
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    EXPECT_EQ(entry.path().string().find(".part"), std::string::npos) << entry.path();
+}
+
+// Renaming onto a device would put a file in its place.
+TEST_F(Cli, DevicesAndFoldersAreNotReplaced) {
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0644), 0);
+  for (const std::string& target : {std::string("pipe"), std::string(".")}) {
+    EXPECT_EQ(run({"export", "--db", "made.db", "--output", target}).code, 5) << target;
+    EXPECT_EQ(run({"db", "record", "--db", "made.db", target}).code, 5) << target;
+  }
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+}
+
+TEST_F(Cli, ADiskThatIsFullBehindStandardOutputIsNotSuccess) {
+  if (!std::filesystem::is_character_file("/dev/full")) GTEST_SKIP() << "no /dev/full here";
+  std::filesystem::create_symlink("/dev/full", folder / "full");
+  for (const Words& words : {Words{"export", "--db", "made.db"}, Words{"space", "--problem", tiny_problem}, Words{"devices", "--json"}}) {
+    const Finished finished = testing_support::run(words, folder.path(), "full");
+    EXPECT_EQ(finished.code, 5) << words[0];
+    EXPECT_NE(finished.err.find("No space left"), std::string::npos) << finished.err;
+  }
+}
+
+class Stopped : public Cli, public testing::WithParamInterface<int> {};
+
+// Nothing that was stored is lost or tried twice, and the winner is the one of a sweep that nobody stopped.
+TEST_P(Stopped, ASweepGoesOnWhereItWas) {
+  {
+    // Without a cache and on one thread it lasts long enough to be stopped.
+    Process process(sweep_words("t.db", {"--cache", "", "--threads", "1"}), folder.path());
+    std::int64_t stored = 0;
+    for (int i = 0; i < 3000 && stored < 2; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      try {
+        stored = open("t.db").info().trials;
+      } catch (const Error&) {  // not there yet
+      }
+    }
+    ASSERT_GE(stored, 2) << "the sweep did not begin";
+    process.signal(GetParam());
+    const Finished stopped = process.wait();
+    if (GetParam() == SIGKILL) {
+      EXPECT_EQ(stopped.code, 128 + SIGKILL);
+    } else {
+      EXPECT_EQ(stopped.code, 130) << stopped.err;
+      EXPECT_NE(stopped.err.find("--resume"), std::string::npos) << stopped.err;
+    }
+  }
+  const std::int64_t kept = open("t.db").info().trials;
+  ASSERT_LT(kept, static_cast<std::int64_t>(recorded.trials)) << "it was over before it was stopped";
+  EXPECT_TRUE(open("t.db").check().empty());
+  EXPECT_EQ(open("t.db").sweeps().front().status, GetParam() == SIGKILL ? SweepStatus::running : SweepStatus::interrupted);
+
+  const json resumed = parsed(sweep_words("t.db", {"--resume", "--json"}));
+  EXPECT_EQ(resumed["resumed"], kept);
+  EXPECT_EQ(resumed["trials"].get<std::int64_t>(), static_cast<std::int64_t>(recorded.trials) - kept);
+  Store made = open("made.db"), store = open("t.db");
+  EXPECT_EQ(store.sweeps().size(), 1u);
+  EXPECT_EQ(store.sweeps().front().status, SweepStatus::finished);
+  EXPECT_EQ(trial_names(store), trial_names(made));
+  ASSERT_EQ(store.winners().size(), 1u);
+  EXPECT_EQ(store.winners()[0].plan_trial.trial.plan, made.winners()[0].plan_trial.trial.plan);
+}
+
+INSTANTIATE_TEST_SUITE_P(BySignal, Stopped, testing::Values(SIGINT, SIGTERM, SIGKILL), [](const auto& param_info) {
+  return param_info.param == SIGINT ? "CtrlC" : param_info.param == SIGTERM ? "Term" : "Kill";
+});
+
+TEST_F(Cli, ASweepIsNotResumedWithOtherLimits) {
+  {
+    Store store(folder / "t.db");
+    SweepInfo unfinished = recorded.sweep;
+    unfinished.device.replayed = true;
+    unfinished.policy = "{\"trials\": 99}";
+    store.begin_sweep(unfinished);
+  }
+  const Finished finished = run(sweep_words("t.db", {"--resume"}));
+  EXPECT_EQ(finished.code, 2) << finished.err;
+  EXPECT_NE(finished.err.find("\"trials\": 99"), std::string::npos) << finished.err;
+}
+
+TEST_F(Cli, WithNothingToResumeASweepBeginsAndSaysSo) {
+  const Finished finished = run(sweep_words("t.db", {"--resume"}));
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_NE(finished.err.find("nothing to resume"), std::string::npos) << finished.err;
+}
+
+TEST_F(Cli, TwoSweepsMayShareADatabase) {
+  Process one(sweep_words("t.db"), folder.path(), "one"), two(sweep_words("t.db"), folder.path(), "two");
+  EXPECT_EQ(one.wait().code, 0);
+  EXPECT_EQ(two.wait().code, 0);
+  Store store = open("t.db");
+  EXPECT_EQ(store.sweeps().size(), 2u);
+  EXPECT_EQ(store.info().trials, 2 * static_cast<std::int64_t>(recorded.trials));
+  EXPECT_EQ(store.winners().size(), 1u);
+  EXPECT_TRUE(store.check().empty());
+}
+
+// A sweep that looked less hard must not take a better winner's place.
+TEST_F(Cli, AFasterWinnerOfAnEarlierSweepStays) {
+  ASSERT_EQ(run(sweep_words("t.db")).code, 0);
+  const double before = open("t.db").winners()[0].plan_trial.trial.result.timing->median_ms;
+  Recording slower = read_recording(folder / "tiny.jsonl.gz");
+  for (PlanTrial& trial : slower.plan_trials) trial.result.timing->median_ms *= 2;
+  write_recording(folder / "tiny.jsonl.gz", slower);
+  const Finished finished = run(sweep_words("t.db"));
+  EXPECT_EQ(finished.code, 0);
+  EXPECT_NE(finished.out.find("an earlier sweep's winner is faster and stays"), std::string::npos) << finished.out;
+  EXPECT_EQ(open("t.db").winners()[0].plan_trial.trial.result.timing->median_ms, before);
+}
+
+TEST_F(Cli, HelpTeachesByExample) {
+  for (const std::string command : {"sweep", "report", "export", "dispatch", "space", "compile", "verify", "bench", "devices", "db"}) {
+    const Finished help = run({command, "--help"});
+    EXPECT_EQ(help.code, 0);
+    EXPECT_NE(help.out.find("Example"), std::string::npos) << command;
+    EXPECT_NE(help.out.find("phitune " + command + " "), std::string::npos) << command;
+    EXPECT_EQ(help.err, "");
+  }
+}
+
+}  // namespace
+}  // namespace phitune
