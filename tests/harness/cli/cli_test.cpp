@@ -229,6 +229,7 @@ TEST_F(Cli, WithNothingToResumeASweepBeginsAndSaysSo) {
 }
 
 TEST_F(Cli, TwoSweepsMayShareADatabase) {
+  Store(folder / "t.db");
   Process one(sweep_words("t.db"), folder.path(), "one"), two(sweep_words("t.db"), folder.path(), "two");
   EXPECT_EQ(one.wait().code, 0);
   EXPECT_EQ(two.wait().code, 0);

@@ -35,7 +35,7 @@ class Process {
  public:
   /// Starts it in `folder`, where its streams go too. `out` replaces the file that standard output goes to.
   Process(const std::vector<std::string>& arguments, const std::filesystem::path& folder, const std::string& out = "stdout")
-      : out_(folder / out), err_(folder / "stderr") {
+      : out_(folder / out), err_(folder / (out + ".errors")) {
     std::vector<std::string> words = {PHITUNE_BINARY};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
