@@ -36,7 +36,8 @@ double orderings(const std::vector<int>& tuple) {
   return count;
 }
 
-/// y and the final state in double by the recurrent form: S decays by exp(log_g) and takes in phi(k) [v, 1] at each token.
+/// y and the final state by the recurrent form: S decays by exp(log_g) and takes in phi(k) [v, 1] at each token. It sums D terms of mixed sign
+/// where the quadratic form raises one small number to a power, so it needs long double's digits to be the more exact of the two.
 struct Recurrent {
   std::vector<double> y, final_state;
 };
@@ -50,40 +51,42 @@ Recurrent run_recurrent(const Problem& p, std::uint64_t seed, InputKind kind) {
   Recurrent out{.y = std::vector<double>(static_cast<std::size_t>(y.count)), .final_state = {}};
   for (std::int64_t b = 0; b < p.b; ++b) {
     for (std::int64_t hk = 0; hk < p.hk; ++hk) {
-      std::vector<double> state(static_cast<std::size_t>(rows * width), 0.0);
-      if (p.initial_state) input_row(tensor(Buffer::initial_state), (b * p.hk + hk) * rows * width, state);
+      std::vector<double> initial(static_cast<std::size_t>(rows * width), 0.0);
+      if (p.initial_state) input_row(tensor(Buffer::initial_state), (b * p.hk + hk) * rows * width, initial);
+      std::vector<long double> state(initial.begin(), initial.end());
       for (std::int64_t token = 0; token < p.t; ++token) {
         const std::int64_t row = (b * p.t + token) * p.hk + hk;
         std::vector<double> key(static_cast<std::size_t>(p.d)), value(static_cast<std::size_t>(p.e));
         input_row(tensor(Buffer::k), row * p.d, key);
         input_row(tensor(Buffer::v), row * p.e, value);
         value.push_back(1);
-        const double decay = p.gated ? std::exp(input_value(tensor(Buffer::log_g), row)) : 1;
+        const long double decay = p.gated ? std::exp(static_cast<long double>(input_value(tensor(Buffer::log_g), row))) : 1;
         for (std::int64_t r = 0; r < rows; ++r) {
-          double phi = 1;
+          long double phi = 1;
           for (const int i : index[static_cast<std::size_t>(r)]) phi *= key[static_cast<std::size_t>(i)];
           for (std::int64_t c = 0; c < width; ++c) {
-            double& s = state[static_cast<std::size_t>(r * width + c)];
+            long double& s = state[static_cast<std::size_t>(r * width + c)];
             s = decay * s + phi * value[static_cast<std::size_t>(c)];
           }
         }
         for (std::int64_t head = hk * (p.hq / p.hk); head < (hk + 1) * (p.hq / p.hk); ++head) {
-          std::vector<double> query(static_cast<std::size_t>(p.d)), sums(static_cast<std::size_t>(width), 0.0);
+          std::vector<double> query(static_cast<std::size_t>(p.d));
+          std::vector<long double> sums(static_cast<std::size_t>(width), 0.0L);
           input_row(tensor(Buffer::q), ((b * p.t + token) * p.hq + head) * p.d, query);
           for (std::int64_t r = 0; r < rows; ++r) {
-            double phi = orderings(index[static_cast<std::size_t>(r)]) * std::pow(p.scale(), static_cast<double>(p.p));
+            long double phi = orderings(index[static_cast<std::size_t>(r)]) * std::pow(p.scale(), static_cast<double>(p.p));
             for (const int i : index[static_cast<std::size_t>(r)]) phi *= query[static_cast<std::size_t>(i)];
             for (std::int64_t c = 0; c < width; ++c)
               sums[static_cast<std::size_t>(c)] += phi * state[static_cast<std::size_t>(r * width + c)];
           }
-          const double denominator = p.normalisation == Normalisation::sum ? sums.back() : 1;
+          const long double denominator = p.normalisation == Normalisation::sum ? sums.back() : 1;
           for (std::int64_t c = 0; c < p.e; ++c) {
             out.y[static_cast<std::size_t>(b * y.strides.b + token * y.strides.t + head * y.strides.h + c)] =
-                denominator == 0 ? 0 : sums[static_cast<std::size_t>(c)] / denominator;
+                static_cast<double>(denominator == 0 ? 0 : sums[static_cast<std::size_t>(c)] / denominator);
           }
         }
       }
-      out.final_state.insert(out.final_state.end(), state.begin(), state.end());
+      for (const long double moment : state) out.final_state.push_back(static_cast<double>(moment));
     }
   }
   return out;
