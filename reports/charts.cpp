@@ -88,10 +88,11 @@ std::string over_floor(const DeviceView& device) {
         x(0), y + (kRow - kBar) / 2, x(view.over_floor) - x(0), kBar, view.over_floor > rt::far_from_floor ? "far" : "near",
         fmt::format("{}: {}, floor {} set by {}", view.name, rt::ms(view.winner_ms), rt::ms(view.floor.ms), rt::bound(view.floor.bound)));
     svg.text(kNames + kBars + 8, y + kRow / 2 + kTextDrop,
-             fmt::format("{} = {} / {}", rt::times(view.over_floor), rt::number(view.winner_ms), rt::ms(view.floor.ms)), "figure");
+             fmt::format("{}  ({} / {})", rt::times(view.over_floor), rt::number(view.winner_ms, 4), rt::ms(view.floor.ms)), "figure");
   }
   svg.line(x(1), 14, x(1), bottom, "mark").text(x(1), 11, "floor", "small", Anchor::middle);
-  svg.text(kNames + kBars / 2, bottom + 32, fmt::format("time over floor ({})", device.origin()), "small", Anchor::middle);
+  svg.text(kNames + kBars / 2, bottom + 32, fmt::format("time over floor ({}; orange: beyond {:g}x)", device.origin(), rt::far_from_floor),
+           "small", Anchor::middle);
   return svg.str();
 }
 
@@ -116,7 +117,7 @@ std::string fusions(const ProblemView& view, const DeviceView& device) {
   double most = 0;
   for (const FusionView& f : view.fusions) most = std::max(most, f.end_to_end_ms.value_or(f.composed_ms.value_or(0)));
   if (!(most > 0)) return {};
-  constexpr double names = 100, bars = 240, width = 480;
+  constexpr double names = 100, bars = 170, width = 395;
   const double bottom = 14 + 34 * static_cast<double>(view.fusions.size());
   const auto ticks = ticks_from_zero(most, 4);
   const Scale x(Scale::Kind::linear, 0, ticks.back(), names, names + bars);
@@ -130,7 +131,7 @@ std::string fusions(const ProblemView& view, const DeviceView& device) {
     const double y = 14 + 34 * static_cast<double>(i);
     svg.text(names - 8, y + 16, to_string(f.fusion), "name", Anchor::end);
     if (!f.end_to_end_ms && !f.composed_ms) {
-      svg.text(names + 4, y + 16, rt::first_line(f.why_none, 60), "small");
+      svg.text(names + 4, y + 16, rt::first_line(f.why_none, 46), "small");
       continue;
     }
     const double time = f.end_to_end_ms.value_or(f.composed_ms.value_or(0));

@@ -11,8 +11,8 @@
 namespace phitune {
 namespace {
 
-constexpr double kWidth = 480, kHeight = 270;
-constexpr double kLeft = 62, kRight = 360, kTop = 14, kBottom = 218;
+constexpr double kWidth = 395, kHeight = 270;
+constexpr double kLeft = 62, kRight = 290, kTop = 14, kBottom = 218;
 
 struct Range {
   double low = std::numeric_limits<double>::infinity();

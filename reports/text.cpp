@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <set>
 
 namespace phitune::report_text {
@@ -75,6 +76,15 @@ std::string where_time_goes(const ProblemView& problem) {
                      to_string(longest->problem.stage));
 }
 
+/// Those furthest from their floors, worst first; a list of all of them would be read by nobody.
+std::string far_from_floors(std::vector<const ProblemView*> far) {
+  constexpr std::size_t shown = 3;
+  std::ranges::sort(far, std::greater<>(), &ProblemView::over_floor);
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < std::min(shown, far.size()); ++i) names.push_back(where_time_goes(*far[i]));
+  return fmt::format("{}{}", fmt::join(names, "; "), far.size() > shown ? fmt::format("; and {} more", far.size() - shown) : "");
+}
+
 void add_names(std::vector<std::string>& sentences, const char* form, const std::vector<std::string>& names) {
   if (!names.empty()) sentences.push_back(fmt::format(fmt::runtime(form), fmt::join(names, "; ")));
 }
@@ -93,13 +103,13 @@ std::vector<std::string> beyond_the_device(const DeviceView& device) {
 
 }  // namespace
 
-std::string number(double value) {
+std::string number(double value, int significant) {
   if (!printable(value)) return "-";
-  const int digits = std::max(0, 2 - static_cast<int>(std::floor(std::log10(value))));
+  const int digits = std::max(0, significant - 1 - static_cast<int>(std::floor(std::log10(value))));
   return fmt::format("{:.{}f}", value, std::min(digits, 6));
 }
 
-std::string ms(double value) { return printable(value) ? number(value) + " ms" : "-"; }
+std::string ms(double value) { return printable(value) ? number(value, 4) + " ms" : "-"; }
 
 std::string times(double value) { return printable(value) ? number(value) + "x" : "-"; }
 
@@ -146,20 +156,22 @@ std::string first_line(std::string_view text, std::size_t limit) {
 std::span<const Explanation> explanations() { return kExplanations; }
 
 std::vector<std::string> findings(const DeviceView& device) {
-  std::vector<std::string> sentences, far, lost, stale;
+  std::vector<std::string> sentences, lost, stale;
+  std::vector<const ProblemView*> far;
   const ProblemView* nearest = nullptr;
   for (const ProblemView& p : device.problems) {
     if (!p.winner) lost.push_back(p.name);
     if (p.winner && !p.winner->stale_reason.empty()) stale.push_back(fmt::format("{} ({})", p.name, p.winner->stale_reason));
-    if (p.over_floor > far_from_floor) far.push_back(where_time_goes(p));
+    if (p.over_floor > far_from_floor) far.push_back(&p);
     if (p.over_floor > 0 && (nearest == nullptr || p.over_floor < nearest->over_floor)) nearest = &p;
   }
   if (nearest != nullptr) sentences.push_back(fmt::format("Nearest to its floor: {}, {}.", nearest->name, times(nearest->over_floor)));
   if (nearest == nullptr && !device.problems.empty())
     sentences.push_back("The device's matrix rate and copy bandwidth were not measured, so there are no floors to compare with.");
-  add_names(sentences, "Far from the floor (more than 3x), so most is to be gained there: {}.", far);
+  if (!far.empty())
+    sentences.push_back(fmt::format("Furthest from their floors, so most is to be gained there: {}.", far_from_floors(far)));
   add_names(sentences, "No winner: {}.", lost);
-  add_names(sentences, "Stale winners, which the dispatcher refuses until they are tuned again: {}.", stale);
+  add_names(sentences, "Stale winners, whose plans the dispatcher compiles anew from today's templates; tune them again: {}.", stale);
   return sentences;
 }
 

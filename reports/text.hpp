@@ -13,8 +13,8 @@
 namespace phitune::report_text {
 
 /// Three significant digits: "0.0123", "1.23", "123", "12300"; "-" for what is not a positive finite number.
-[[nodiscard]] std::string number(double value);
-/// "1.23 ms"; "-" as number().
+[[nodiscard]] std::string number(double value, int significant = 3);
+/// "1.234 ms", four digits since plans often differ in the third; "-" as number().
 [[nodiscard]] std::string ms(double value);
 /// "1.9x"; "-" as number().
 [[nodiscard]] std::string times(double value);
@@ -42,7 +42,7 @@ struct Explanation {
 /// Problems more than this far above their floor are pointed out.
 inline constexpr double far_from_floor = 3.0;
 
-/// One sentence per finding, plain text: the spread over the floor, which problems are far from it and where their time goes, which
+/// One sentence per finding, plain text: the problem nearest to its floor, those furthest from it and where their time goes, which
 /// problems have no winner, whose winners are stale.
 [[nodiscard]] std::vector<std::string> findings(const DeviceView& device);
 

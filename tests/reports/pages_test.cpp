@@ -75,7 +75,7 @@ TEST_F(PagesTest, ExplainsItselfAndPointsOutWhatIsFar) {
   const Model m = model(false);
   for (const std::string& text : {write_html(m), write_markdown(m)}) {
     for (const char* words :
-         {"cold L2", "least time this device could take", "Far from the floor", "No winner: lost", "Stale winners", "What failed, and why"})
+         {"cold L2", "least time this device could take", "Furthest from their floors", "No winner: lost", "Stale winners", "What failed, and why"})
       EXPECT_NE(text.find(words), std::string::npos) << words;
   }
 }

@@ -16,6 +16,8 @@ TEST(ReportText, ThreeSignificantDigits) {
   EXPECT_EQ(rt::number(1.2345), "1.23");
   EXPECT_EQ(rt::number(123.45), "123");
   EXPECT_EQ(rt::number(12345), "12345");
+  EXPECT_EQ(rt::number(1.2346, 4), "1.235");
+  EXPECT_EQ(rt::ms(16.3873), "16.39 ms");
   EXPECT_EQ(rt::number(0), "-");
   EXPECT_EQ(rt::number(-1), "-");
   EXPECT_EQ(rt::ms(std::numeric_limits<double>::quiet_NaN()), "-");
