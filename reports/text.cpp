@@ -16,7 +16,7 @@ constexpr std::array kExplanations = {
     Explanation{"time",
                 "The median of many runs on the device, end to end: every kernel of the plan, in one go. The interquartile range (IQR) "
                 "beside it is the "
-                "width of the middle half of those runs; two times closer than their IQRs are a tie."},
+                "width of the middle half of those runs."},
     Explanation{"cold L2",
                 "Before every sample the device's L2 cache is filled with other data, so inputs come from memory, as they do in a real "
                 "model between "
@@ -45,9 +45,8 @@ constexpr std::array kExplanations = {
                 "The sum of the best times of a plan's stages, each timed alone. It ranks plans; only the best are run end to end, and "
                 "only those can win."},
     Explanation{"tie",
-                "Plans whose times are too close to tell apart share the first place; of them the one with the lower error wins, so a "
-                "winner may stand a little below "
-                "the top of its table."},
+                "Plans within 0.5 % of the fastest share the first place; of them the one with the lower error wins, so a winner may stand a "
+                "little below the top of its table."},
     Explanation{"error",
                 "Distance from a float64 computation of the definition, relative to the size of the result (L2 norm), on sampled rows of "
                 "the real-size "

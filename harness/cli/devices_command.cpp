@@ -45,8 +45,8 @@ int list(bool json, bool quiet) {
   fmt::print("NVRTC {} compiles for {}\n", Compiler::nvrtc_version(), fmt::join(Compiler::architectures(), ", "));
   if (found.devices.empty()) {
     fmt::print(
-        "no usable GPU: {}\n"
-        "Without one phitune can: compile (fill the kernel cache for any architecture above), space, report, export, db,\n"
+        "{}\n"
+        "Without a GPU phitune can: compile (fill the kernel cache for any architecture above), space, report, export, db,\n"
         "look winners up (dispatch without --run), and sweep --device replay:FILE, which answers from a recorded sweep.\n",
         found.reason);
   }

@@ -98,6 +98,7 @@ const std::atomic<bool>& stop_requested() { return stop; }
 int guarded(int argc, char** argv) {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
+  std::signal(SIGXFSZ, SIG_IGN);  // the write that meets a limit (ulimit -f) then fails, and is named, like on a full disk
   try {
     return flushed(run(argc, argv));
   } catch (const Error& error) {

@@ -145,8 +145,10 @@ int run(SweepFlags flags) {
   else
     print(summary);
   if (summary.compiler.cache_write_failures > 0)
-    fmt::print(stderr, "warning: {} could not be kept: {}\n", counted(summary.compiler.cache_write_failures, "compiled kernel"),
-               summary.compiler.cache_warning);
+    fmt::print(stderr,
+               "warning: {} could not be kept, so the next sweep compiles them again: {}. Free some space there, or name another folder "
+               "with --cache.\n",
+               counted(summary.compiler.cache_write_failures, "compiled kernel"), summary.compiler.cache_warning);
   if (summary.interrupted) {
     fmt::print(stderr, "stopped; every trial so far is in {}. Go on with the same command and --resume.\n", flags.database);
     return static_cast<int>(ExitCode::interrupted);

@@ -128,7 +128,7 @@ BinaryCache::BinaryCache(fs::path directory) : directory_(std::move(directory)) 
   } catch (const fs::filesystem_error& e) {
     throw Error(ExitCode::io,
                 fmt::format("the compile cache {} cannot be written: {}. Choose another directory, free space, or run without a cache.",
-                            directory_.string(), e.what()));
+                            directory_.string(), e.code().message()));
   }
   remove_stale_folders(directory_);
 }
@@ -174,7 +174,7 @@ std::optional<std::string> BinaryCache::store(const std::string& key, const Cach
     move_into_place(folder, place, temporary.path() / "replaced");
     sync_directory(place.parent_path());
   } catch (const fs::filesystem_error& e) {
-    return std::string(e.what());
+    return fmt::format("{}: {}", directory_.string(), e.code().message());
   }
   return std::nullopt;
 }

@@ -35,7 +35,7 @@ std::string meaning(int code) {
     case SQLITE_LOCKED:
       return "another process holds the write lock; wait for it to finish, or write to a file of its own and merge";
     case SQLITE_IOERR:
-      return "reading or writing failed on this disk; see that it is not full, not read-only and still attached";
+      return "reading or writing failed on this disk; see that it is not full, not read-only and still attached, and that no file size limit (ulimit -f) was met";
     case SQLITE_NOMEM:
       return "out of memory";
     default:

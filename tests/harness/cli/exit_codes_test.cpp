@@ -1,7 +1,8 @@
 // What goes wrong is named, with where and the mend, and ends with the documented code.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
-
 #include <sqlite3.h>
+#include <sys/resource.h>
 
 #include "tests/harness/cli/process.hpp"
 #include "tests/harness/cli/tiny_recording.hpp"
@@ -135,6 +136,33 @@ TEST(ExitCodes, FilesThatCannotBeReadOrWrittenAreFive) {
           {{"export", "--db", "made.db", "--output", "none/x.json"}, 5, {"none/x.json", "folder that exists"}},
           {{"report", "--db", "made.db", "--html", "/proc/x.html"}, 5, {"/proc/x.html"}}},
          folder.path());
+}
+
+// Without care a process ends there by a signal, and silently.
+TEST(ExitCodes, AFileSizeLimitIsFiveAndNamed) {
+  const TemporaryFolder folder;
+  make_tiny_recording(folder.path());
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit limit{100 << 10, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const std::vector<Case> cases = {{sweep_of({"--problem", tiny_problem}), 5, {"t.db", "ulimit -f"}}};
+  expect(cases, folder.path());
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+}
+
+// Nothing can be put into a folder whose subfolders' names are taken by files, not even by root.
+TEST(ExitCodes, KernelsThatCannotBeKeptAreAWarningToASweepAndAFailureToCompile) {
+  const TemporaryFolder folder;
+  make_tiny_recording(folder.path());
+  std::filesystem::create_directory(folder / "cache");
+  for (int i = 0; i < 256; ++i) write_text(folder / "cache" / fmt::format("{:02x}", i), "");
+  expect(
+      {{sweep_of({"--problem", tiny_problem, "--cache", "cache", "--compile", "leading"}), 0, {"warning", "could not be kept", "--cache"}},
+       {{"compile", "--arch", "sm_80", "--problem", tiny_problem, "--trials", "1", "--cache", "cache"},
+        5,
+        {"could not be kept", "--cache"}}},
+      folder.path());
 }
 
 TEST(ExitCodes, NoGpuIsFourAndSaysWhatToDoInstead) {
