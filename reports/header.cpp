@@ -36,7 +36,7 @@ std::string comment(std::string_view text) {
 
 constexpr std::string_view kTypes = R"(struct Stage {
   std::string_view stage;   // "attention", ...
-  std::string_view path;    // "sm80", or "library" for cuBLASLt
+  std::string_view path;    // "sm80", "sm90", or "library" for cuBLASLt
   std::string_view config;  // "knob=value knob=value"
   double ms;                // its own median, alone; 0 when not known
 };
@@ -52,7 +52,7 @@ struct Winner {
   bool gated, initial_state, final_state;
   std::string_view fusion;
   long long chunk, d_tile;        // 0 for quadratic
-  std::string_view state, partial;
+  std::string_view state, partial, state_layout;
   std::size_t first_stage, stage_count;  // in stages
   double time_ms;                 // median end to end
   double floor_ms;                // least time of this device; 0 when not known
@@ -96,9 +96,9 @@ void add_winner(Tables& tables, const ProblemView& view, const DeviceView& devic
   tables.winners += fmt::format("           {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {},\n", p.b, p.t, p.hq, p.hk, p.d, p.e, p.p,
                                 literal(to_string(p.dtype)), literal(to_string(p.normalisation)), literal(to_string(p.layout)), p.gated,
                                 p.initial_state, p.final_state);
-  tables.winners += fmt::format("           {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}}},\n", literal(to_string(s.fusion)), s.chunk,
-                                s.d_tile, literal(to_string(s.state)), literal(to_string(s.partial)), tables.stage_count,
-                                trial.plan.stages.size(), finite(view.winner_ms), view.floor.ms,
+  tables.winners += fmt::format("           {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}}},\n", literal(to_string(s.fusion)), s.chunk,
+                                s.d_tile, literal(to_string(s.state)), literal(to_string(s.partial)), literal(to_string(s.layout)),
+                                tables.stage_count, trial.plan.stages.size(), finite(view.winner_ms), view.floor.ms,
                                 trial.result.errors ? finite(trial.result.errors->relative_l2) : 0.0, trial.workspace_bytes);
   add_stages(tables, trial);
   ++tables.winner_count;

@@ -45,8 +45,13 @@ Json json_of(const Problem& p) {
 }
 
 Json json_of(const PlanShape& shape) {
-  return {{"text", shape.text()},   {"fusion", to_string(shape.fusion)}, {"chunk", shape.chunk},
-          {"d_tile", shape.d_tile}, {"state", to_string(shape.state)},   {"partial", to_string(shape.partial)}};
+  return {{"text", shape.text()},
+          {"fusion", to_string(shape.fusion)},
+          {"chunk", shape.chunk},
+          {"d_tile", shape.d_tile},
+          {"state", to_string(shape.state)},
+          {"partial", to_string(shape.partial)},
+          {"layout", to_string(shape.layout)}};
 }
 
 Json json_of(const DeviceInfo& d) {

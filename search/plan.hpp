@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,15 +17,22 @@ enum class Stage { gates, attention, update_state, scan, query_state, expand_key
 
 enum class Fusion { quadratic, materialized, expand_mma };
 
-/// Instruction path of a template: sm80 is mma.sync and cp.async, for every GPU from Ampere on. `library` marks stages done by cuBLASLt.
-enum class Path { sm80, library };
+/// Instruction path of a template: sm80 is mma.sync and cp.async, for every GPU from Ampere on; sm90 is wgmma and bulk copies, for Hopper
+/// alone. `library` marks stages done by cuBLASLt.
+enum class Path { sm80, sm90, library };
+
+/// How a chunk's state lies in memory between kernels: rows is row-major, in the order of tspow.cuh; cores is the core matrices that wgmma
+/// reads (kernel_templates/common/state_layout.cuh), for the path sm90.
+enum class StateLayout { rows, cores };
 
 [[nodiscard]] std::string_view to_string(Stage stage);
 [[nodiscard]] std::string_view to_string(Fusion fusion);
 [[nodiscard]] std::string_view to_string(Path path);
+[[nodiscard]] std::string_view to_string(StateLayout layout);
 [[nodiscard]] Stage parse_stage(std::string_view text);
 [[nodiscard]] Fusion parse_fusion(std::string_view text);
 [[nodiscard]] Path parse_path(std::string_view text);
+[[nodiscard]] StateLayout parse_state_layout(std::string_view text);
 
 /// What all stages of a plan agree on.
 struct PlanShape {
@@ -33,11 +41,12 @@ struct PlanShape {
   std::int64_t d_tile = 0;      // width of a feature tile; 0 for quadratic
   Dtype state = Dtype::bf16;    // how chunk states are stored between kernels
   Dtype partial = Dtype::bf16;  // how attention's partial outputs are stored; ignored by quadratic
+  StateLayout layout = StateLayout::rows;
 
   bool operator==(const PlanShape&) const = default;
   auto operator<=>(const PlanShape&) const = default;
 
-  /// "expand_mma c1024 d_tile8 state_bf16 partial_bf16", "quadratic".
+  /// "expand_mma c1024 d_tile8 state_bf16 partial_bf16", the same with " layout_cores", "quadratic". No layout means rows.
   [[nodiscard]] std::string text() const;
   static PlanShape parse(std::string_view text);
 };
@@ -77,13 +86,17 @@ struct Plan {
 };
 
 /// What a stage of this plan shape depends on: every other field gets a neutral value (d_tile 0: no state passes through the stage).
+/// The stages that multiply with states in cores are those of path sm90.
 /// The neutral problem is well formed whenever `problem` is.
 [[nodiscard]] StageProblem make_stage_problem(const Problem& problem, const PlanShape& shape, Stage stage);
 
 /// The stages of a plan shape on a problem, in launch order, neutralised. A gates stage only for gated problems.
 [[nodiscard]] std::vector<StageProblem> stages_of(const Problem& problem, const PlanShape& shape);
 
-/// Every plan shape that can compute the problem: fusion strategies x chunks {64 ... 4096} x d_tile x storage dtypes.
+/// Why no plan of this shape can compute the problem; nothing when one can. What a GPU lacks is not its business.
+[[nodiscard]] std::optional<std::string> why_not(const Problem& problem, const PlanShape& shape);
+
+/// Every plan shape that can compute the problem: fusion strategies x chunks {64 ... 4096} x d_tile x storage dtypes x state layouts.
 /// Shapes that cannot are listed with their reason in `pruned`.
 struct PlanShapes {
   std::vector<PlanShape> shapes;

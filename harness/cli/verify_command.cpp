@@ -10,6 +10,7 @@
 #include "harness/device/device.hpp"
 #include "harness/error.hpp"
 #include "harness/tune/candidate.hpp"
+#include "harness/tune/stage_search.hpp"
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune::cli {
@@ -69,7 +70,7 @@ class Findings {
 };
 
 // Stages that the plan shapes of a suite consist of, each once however many plans share it.
-std::vector<StageProblem> stages_asked_for(const VerifyFlags& flags) {
+std::vector<StageProblem> stages_asked_for(const VerifyFlags& flags, const DeviceInfo& device) {
   std::optional<PlanShape> only_shape;
   std::optional<Stage> only_stage;
   if (!flags.shape.empty()) only_shape = PlanShape::parse(flags.shape);
@@ -78,14 +79,15 @@ std::vector<StageProblem> stages_asked_for(const VerifyFlags& flags) {
   std::set<std::string> seen;
   for (const SuiteProblem& named : flags.problems.load().problems) {
     for (const PlanShape& shape : plan_shapes(named.problem).shapes) {
-      if (only_shape && shape != *only_shape) continue;
+      if ((only_shape && shape != *only_shape) || device_refuses(shape, device)) continue;
       for (const StageProblem& stage : stages_of(named.problem, shape))
         if ((!only_stage || stage.stage == *only_stage) && seen.insert(stage.key()).second) stages.push_back(stage);
     }
   }
   if (stages.empty())
-    throw Error(ExitCode::usage,
-                "no plan of these problems has a stage that matches --shape and --stage; phitune space --plans lists the shapes");
+    throw Error(
+        ExitCode::usage,
+        "no plan of these problems has a stage on this device that matches --shape and --stage; phitune space --plans lists the shapes");
   return stages;
 }
 
@@ -99,7 +101,7 @@ std::vector<Config> random_configs(const StageProblem& stage, const DeviceInfo& 
 }
 
 void verify_stages(const VerifyFlags& flags, Device& device, Compiler& compiler, const MeasurePolicy& policy, Findings& findings) {
-  for (const StageProblem& stage : stages_asked_for(flags)) {
+  for (const StageProblem& stage : stages_asked_for(flags, device.info())) {
     for (const Config& config : random_configs(stage, device.info(), flags)) {
       if (stop_requested()) return;
       findings.add(fmt::format("{} [{}]", stage.key(), config.text()), try_candidate(device, compiler, stage, config, policy).result);

@@ -338,6 +338,7 @@ PlanShape shape_of(std::span<const ExecutableStage> stages) {
         shape.fusion = part.fusion;
         shape.d_tile = part.d_tile;
         shape.state = part.state;
+        shape.layout = part.layout;
         break;
       default:
         break;

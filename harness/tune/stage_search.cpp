@@ -12,9 +12,10 @@
 namespace phitune {
 namespace {
 
-// Typical shares of the measured rates that mma.sync kernels reach; rates of an H100-class device where none was measured. They rank plans
-// only.
+// Typical shares of the measured rates that kernels reach, the matrix units' by mma.sync and by wgmma; rates of an H100-class device where
+// none was measured. They rank plans only.
 constexpr double matrix_share = 0.4;
+constexpr double wgmma_share = 0.6;
 constexpr double copy_share = 0.75;
 constexpr double fallback_tflops = 600;
 constexpr double fallback_tbps = 3;
@@ -49,8 +50,10 @@ std::vector<Ranked> rank_shapes(const Problem& problem, const DeviceInfo& device
   for (auto& [shape, reason] : pruned) skipped.push_back({shape, reason});
   std::vector<Ranked> ranked;
   for (const PlanShape& shape : shapes) {
-    if (auto reason = too_large(problem, shape, device))
-      skipped.push_back({shape, *reason});
+    auto reason = device_refuses(shape, device);
+    if (!reason) reason = too_large(problem, shape, device);
+    if (reason)
+      skipped.push_back({shape, std::move(*reason)});
     else
       ranked.push_back({shape, estimate_ms(problem, shape, device)});
   }
@@ -102,7 +105,8 @@ double estimate_ms(const StageProblem& stage, const DeviceInfo& device) {
   const double tbps = device.copy_tbps > 0 ? device.copy_tbps : fallback_tbps;
   const bool on_states = stage.stage == Stage::update_state || stage.stage == Stage::query_state;
   const double tf32_penalty = on_states && stage.shape.state == Dtype::fp32 ? 2 : 1;
-  return launch_ms + std::max(tf32_penalty * work.flops / (matrix_share * tflops * 1e9), work.bytes / (copy_share * tbps * 1e9));
+  const double share = stage.path == Path::sm90 ? wgmma_share : matrix_share;
+  return launch_ms + std::max(tf32_penalty * work.flops / (share * tflops * 1e9), work.bytes / (copy_share * tbps * 1e9));
 }
 
 double estimate_ms(const Problem& problem, const PlanShape& shape, const DeviceInfo& device) {
@@ -111,17 +115,22 @@ double estimate_ms(const Problem& problem, const PlanShape& shape, const DeviceI
   return ms;
 }
 
+std::optional<std::string> device_refuses(const PlanShape& shape, const DeviceInfo& device) {
+  if (shape.layout == StateLayout::rows || device.compute_capability / 10 == 9) return std::nullopt;
+  return "the sm90 path needs a GPU of compute capability 9.x";
+}
+
 ProblemSearch plan_search(const Problem& problem, const DeviceInfo& device, const SearchPolicy& policy) {
   ProblemSearch search;
   search.problem = problem;
   const std::vector<Ranked> ranked = rank_shapes(problem, device, search.skipped);
   const double best = ranked.empty() ? 0 : ranked.front().ms;
   Groups groups(search, device, policy);
-  std::set<Fusion> fusions;
+  std::set<std::pair<Fusion, StateLayout>> kinds;
   for (const auto& [shape, ms] : ranked) {
     const bool within = ms <= policy.plan_bound * best;
-    const bool first_of_fusion = fusions.insert(shape.fusion).second;
-    if (!within && !first_of_fusion) {
+    const bool first_of_kind = kinds.insert({shape.fusion, shape.layout}).second;
+    if (!within && !first_of_kind) {
       search.skipped.push_back(
           {shape, fmt::format("estimated {:.3f} ms, beyond {} times the best estimate of {:.3f} ms", ms, policy.plan_bound, best)});
       continue;

@@ -22,13 +22,16 @@ struct SearchPolicy {
   std::size_t carried = 3;        // best configs of the pivot that are tried at each other chunk size
   std::size_t lesser_trials = 3;  // for groups that only plans beyond the bound use: enough to compare strategies by
   double plan_bound = 1.8;        // plans estimated beyond this multiple of the best estimate are not tuned ...
-  std::size_t finalists = 6;      // ... except the best of each fusion strategy
+  std::size_t finalists = 6;      // ... except the best of each fusion strategy and state layout
   std::uint64_t seed = 1;
 };
 
 /// Analytic time of a stage or a whole plan in ms: FLOPs and bytes at typical shares of the device's rates, plus launches. It only ranks.
 [[nodiscard]] double estimate_ms(const StageProblem& stage, const DeviceInfo& device);
 [[nodiscard]] double estimate_ms(const Problem& problem, const PlanShape& shape, const DeviceInfo& device);
+
+/// Why the device has no instructions for this shape's stages; nothing when it has.
+[[nodiscard]] std::optional<std::string> device_refuses(const PlanShape& shape, const DeviceInfo& device);
 
 /// Stage problems that differ only in chunk size: tuned at the pivot, the best configs carried over to the others.
 struct StageGroup {

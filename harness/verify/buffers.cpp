@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernel_templates/common/state_layout.cuh"
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune {
@@ -306,10 +307,16 @@ void set_sizes(Args& args, const StageProblem& stage) {
 WrittenRegion written_region(Buffer buffer, const StageProblem& stage) {
   const std::int64_t count = buffer_shape(buffer, stage).count;
   const std::int64_t columns = state_columns(stage.problem);
+  // Core matrices past e follow the others of the same 8 rows.
+  const std::int64_t side = stage.shape.layout == StateLayout::cores ? core_side : 1;
   // Without a final state nobody needs the last chunk's sums, and scan alone writes the columns past e.
   const std::int64_t written = stage.problem.final_state ? stage.chunks() : stage.chunks() - 1;
   if (buffer == Buffer::update && stage.stage == Stage::update_state)
-    return {.row = columns, .columns = stage.problem.e, .group = stage.rows() * columns, .groups = stage.chunks(), .written = written};
+    return {.row = side * columns,
+            .columns = side * stage.problem.e,
+            .group = stage.rows() * columns,
+            .groups = stage.chunks(),
+            .written = written};
   if (buffer == Buffer::update_z) return {.row = 1, .columns = 1, .group = stage.rows(), .groups = stage.chunks(), .written = written};
   // The canonical state's last column is the denominator's moment; without one it need not be written.
   if (buffer == Buffer::final_state && !is_sum(stage))

@@ -32,7 +32,8 @@ enum class Buffer {
 };
 [[nodiscard]] std::string_view to_string(Buffer buffer);
 
-/// `count` elements of `dtype`; logically rows of `width`. User tensors (t, heads > 0) are laid out by `strides`, the rest is contiguous.
+/// `count` elements of `dtype`; logically rows of `width`. User tensors (t, heads > 0) are laid out by `strides`, the rest is contiguous,
+/// states in the layout of their shape.
 struct BufferShape {
   Dtype dtype = Dtype::fp32;
   std::int64_t count = 0;
@@ -57,7 +58,7 @@ void set_pointer(Args& args, Buffer buffer, void* data);
 void set_sizes(Args& args, const StageProblem& problem);
 
 /// Which elements of an output a stage must have written: column (index % row) below `columns` in the first `written` of every `groups`
-/// groups of `group` elements.
+/// groups of `group` elements. In cores a "row" is a row of core matrices.
 struct WrittenRegion {
   std::int64_t row = 1, columns = 1, group = 1, groups = 1, written = 1;
 };

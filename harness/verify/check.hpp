@@ -12,13 +12,21 @@
 
 namespace phitune {
 
-/// Reference values of one sampled row. Value i is the sum of `sum_of` consecutive elements of the buffer from offset + i * stride.
+/// Reference values of one sampled row. Value i is the sum of `sum_of` consecutive elements of the buffer from
+/// offset + (i / run) * stride + i % run: a row of core matrices has stride 64 and run 8.
 struct CheckRow {
   std::int64_t offset = 0;  // in elements of the buffer as it lies in memory
   std::int64_t stride = 1;
+  std::int64_t run = 1;
   int sum_of = 1;
   std::vector<double> reference;
   double condition = 0;  // > 0: typical size of what the row was summed from, for inputs that cancel
+
+  /// First element of value i.
+  [[nodiscard]] std::int64_t element(std::size_t i) const {
+    const auto n = static_cast<std::int64_t>(i);
+    return offset + n / run * stride + n % run;
+  }
 };
 
 struct Check {

@@ -95,9 +95,10 @@ std::vector<InputKind> adversarial_kinds() {
 }
 
 std::string InputTensor::key() const {
-  return fmt::format("{} {} {} {} | {} {} {} {} {} {} {} {:x} {} {} {} {} | {} {} {} {}", to_string(shape.dtype), shape.count, shape.width,
-                     shape.heads, spec.seed, spec.stream, spec.shape, spec.kind, spec.width, spec.exponent, spec.live, spec.dead_bits,
-                     spec.group, spec.groups, spec.d, spec.p, shape.t, shape.strides.b, shape.strides.t, shape.strides.h);
+  return fmt::format("{} {} {} {} | {} {} {} {} {} {} {} {:x} {} {} {} {} {} | {} {} {} {}", to_string(shape.dtype), shape.count,
+                     shape.width, shape.heads, spec.seed, spec.stream, spec.shape, spec.kind, spec.width, spec.exponent, spec.live,
+                     spec.dead_bits, spec.group, spec.groups, spec.d, spec.p, spec.cores, shape.t, shape.strides.b, shape.strides.t,
+                     shape.strides.h);
 }
 
 InputTensor input_tensor(Buffer buffer, const StageProblem& stage, std::uint64_t seed, InputKind kind) {
@@ -109,6 +110,7 @@ InputTensor input_tensor(Buffer buffer, const StageProblem& stage, std::uint64_t
   spec.kind = static_cast<int>(kind);
   spec.width = static_cast<int>(tensor.shape.width);
   const bool sum = problem.normalisation == Normalisation::sum;
+  spec.cores = stage.shape.layout == StateLayout::cores && (buffer == Buffer::update || buffer == Buffer::state);
   switch (buffer) {
     case Buffer::q:
     case Buffer::k:

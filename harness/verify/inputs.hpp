@@ -28,7 +28,7 @@ struct InputTensor {
 /// them, or for y or final_state, throws std::invalid_argument.
 [[nodiscard]] InputTensor input_tensor(Buffer buffer, const StageProblem& problem, std::uint64_t seed, InputKind kind);
 
-/// Element `index` (logical) as stored, in double. Thread-safe.
+/// Element `index` (logical; in memory for states in cores) as stored, in double. Thread-safe.
 [[nodiscard]] double input_value(const InputTensor& tensor, std::int64_t index);
 /// `out.size()` consecutive elements from `index`.
 void input_row(const InputTensor& tensor, std::int64_t index, std::span<double> out);

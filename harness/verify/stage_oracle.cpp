@@ -6,6 +6,7 @@
 
 #include "harness/verify/oracle.hpp"
 #include "harness/verify/parallel.hpp"
+#include "kernel_templates/common/state_layout.cuh"
 #include "kernel_templates/common/tspow.cuh"
 #include "kernel_templates/stage_template.hpp"
 
@@ -35,6 +36,7 @@ struct Context {
   [[nodiscard]] std::int64_t draw(std::int64_t below) { return static_cast<std::int64_t>(rng() % static_cast<std::uint64_t>(below)); }
   [[nodiscard]] std::int64_t chunk_end(std::int64_t n) const { return std::min(p.t, (n + 1) * chunk); }
   [[nodiscard]] bool sum() const { return p.normalisation == Normalisation::sum; }
+  [[nodiscard]] bool cores() const { return stage.shape.layout == StateLayout::cores; }
   [[nodiscard]] std::vector<double> gates(std::int64_t b, std::int64_t hk, std::int64_t n) const {
     return cumulative_gates(stage, seed, InputKind::normal, b, hk, n * chunk, chunk_end(n));
   }
@@ -70,15 +72,45 @@ std::vector<std::int64_t> sample_tokens(Context& c, std::int64_t n) {
   return {out.begin(), out.end()};
 }
 
-/// Starts of runs of `kRun` rows: the first, the last and `drawn` others.
+/// Starts of runs of `kRun` rows: the first, the last and `drawn` others. In cores they start with a core matrix.
 std::vector<std::int64_t> sample_runs(Context& c, std::int64_t rows, int drawn = 4) {
   std::set<std::int64_t> out{0, rows - kRun};
   for (int i = 0; i < drawn; ++i) out.insert(c.draw(rows - kRun + 1));
-  return {out.begin(), out.end()};
+  if (!c.cores()) return {out.begin(), out.end()};
+  std::set<std::int64_t> aligned;
+  for (const std::int64_t start : out) aligned.insert(start / core_side * core_side);
+  return {aligned.begin(), aligned.end()};
 }
 
 tspow::Indices features_of(const Context& c, std::int64_t row) {
   return tspow::decode(static_cast<int>(row), static_cast<int>(c.p.p), static_cast<int>(c.stage.shape.d_tile));
+}
+
+/// Features of what a state holds at a position: of core matrices, or simply a row.
+tspow::Indices features_at(const Context& c, std::int64_t position) {
+  if (!c.cores()) return features_of(c, position);
+  return features_of(c, core_row(static_cast<int>(position), static_cast<int>(c.p.p), static_cast<int>(c.stage.shape.d_tile)));
+}
+
+/// Element of the buffers update and state that holds (position, column) of state number `matrix`.
+std::int64_t state_element(const Context& c, std::int64_t matrix, std::int64_t position, std::int64_t column) {
+  const std::int64_t columns = state_columns(c.p), first = matrix * c.stage.rows() * columns;
+  if (!c.cores()) return first + position * columns + column;
+  return first + core_element(static_cast<int>(position), static_cast<int>(column), static_cast<int>(columns));
+}
+
+/// The values of such a row, one per column, to be compared.
+CheckRow state_check(const Context& c, std::int64_t matrix, std::int64_t position, std::vector<double> reference) {
+  return {.offset = state_element(c, matrix, position, 0),
+          .stride = c.cores() ? core_elements : 1,
+          .run = c.cores() ? core_side : 1,
+          .reference = std::move(reference)};
+}
+
+/// The first values of such a row of an input.
+void state_input(const Context& c, const InputTensor& tensor, std::int64_t matrix, std::int64_t position, std::span<double> out) {
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = input_value(tensor, state_element(c, matrix, position, static_cast<std::int64_t>(i)));
 }
 
 double product(const Context& c, const tspow::Indices& indices, std::span<const double> x) {
@@ -134,8 +166,8 @@ std::vector<Check> attention_checks(Context& c) {
   return {out, row_sums};
 }
 
-/// exp(G_end - G_j) [phi(k_j)_r v_j, phi(k_j)_r] summed over the chunk, for the rows of one run.
-std::vector<std::vector<double>> update_rows(const Context& c, const ChunkOfHead& at, std::int64_t first_row, std::int64_t count) {
+/// exp(G_end - G_j) [phi(k_j)_r v_j, phi(k_j)_r] summed over the chunk, for the positions of one run.
+std::vector<std::vector<double>> update_rows(const Context& c, const ChunkOfHead& at, std::int64_t start, std::int64_t count) {
   const InputTensor k = c.input(Buffer::k), v = c.input(Buffer::v);
   const std::vector<double> gates = c.gates(at.b, at.head, at.n);
   std::vector<std::vector<double>> sums(count, std::vector<double>(c.p.e + 1, 0.0));
@@ -144,7 +176,7 @@ std::vector<std::vector<double>> update_rows(const Context& c, const ChunkOfHead
     const std::vector<double> value = features(c, v, c.p.hk, at.b, at.n * c.chunk + j, at.head);
     const double decay = std::exp(gates.back() - gates[j]);
     for (std::int64_t r = 0; r < count; ++r) {
-      const double x = decay * product(c, features_of(c, first_row + r), key);
+      const double x = decay * product(c, features_at(c, start + r), key);
       for (std::int64_t i = 0; i < c.p.e; ++i) sums[r][i] += x * value[i];
       sums[r][c.p.e] += x;
     }
@@ -154,7 +186,7 @@ std::vector<std::vector<double>> update_rows(const Context& c, const ChunkOfHead
 
 std::vector<Check> update_state_checks(Context& c) {
   Check update = c.check(Buffer::update, c.state_tolerance()), z = c.check(Buffer::update_z, c.state_tolerance());
-  const std::int64_t rows = c.stage.rows(), columns = state_columns(c.p);
+  const std::int64_t rows = c.stage.rows();
   struct Run {
     ChunkOfHead at;
     std::int64_t start;
@@ -167,12 +199,12 @@ std::vector<Check> update_state_checks(Context& c) {
   if (runs.empty()) return {};
   parallel_for(runs.size(), [&](std::size_t i) { runs[i].sums = update_rows(c, runs[i].at, runs[i].start, kRun); });
   for (Run& run : runs) {
-    const std::int64_t base = ((run.at.b * c.p.hk + run.at.head) * c.chunks + run.at.n) * rows + run.start;
-    CheckRow z_row{.offset = base, .reference = {}};
+    const std::int64_t matrix = (run.at.b * c.p.hk + run.at.head) * c.chunks + run.at.n;
+    CheckRow z_row{.offset = matrix * rows + run.start, .reference = {}};
     for (std::int64_t r = 0; r < kRun; ++r) {
       z_row.reference.push_back(run.sums[r].back());
       run.sums[r].pop_back();
-      update.rows.push_back({.offset = (base + r) * columns, .reference = std::move(run.sums[r])});
+      update.rows.push_back(state_check(c, matrix, run.start + r, std::move(run.sums[r])));
     }
     z.rows.push_back(std::move(z_row));
   }
@@ -180,22 +212,22 @@ std::vector<Check> update_state_checks(Context& c) {
   return {update, z};
 }
 
-/// The scan of one row: S before every chunk and after the last, [e values, z], without multiplicity and scale.
-std::vector<std::vector<double>> scan_row(const Context& c, std::int64_t head, std::int64_t row, const std::vector<double>& decays) {
+/// The scan of one position: S before every chunk and after the last, [e values, z], without multiplicity and scale.
+std::vector<std::vector<double>> scan_row(const Context& c, std::int64_t head, std::int64_t position, const std::vector<double>& decays) {
   const InputTensor update = c.input(Buffer::update);
   const bool z_in_update = c.stage.shape.fusion == Fusion::materialized;
-  const std::int64_t rows = c.stage.rows(), columns = state_columns(c.p), width = c.p.e + (c.sum() ? 1 : 0);
+  const std::int64_t width = c.p.e + (c.sum() ? 1 : 0);
   std::vector<double> state(width, 0.0), added(width);
   if (c.p.initial_state) {
-    const std::int64_t entry = tspow::exact_index(features_of(c, row), static_cast<int>(c.p.p));
+    const std::int64_t entry = tspow::exact_index(features_at(c, position), static_cast<int>(c.p.p));
     const std::int64_t offset = (head * state_rows(c.p.d, c.p.p, 1) + entry) * (c.p.e + 1);
     input_row(c.input(Buffer::initial_state), offset, state);
   }
   std::vector<std::vector<double>> states{state};
   for (std::int64_t n = 0; n < c.chunks; ++n) {
-    const std::int64_t index = (head * c.chunks + n) * rows + row;
-    input_row(update, index * columns, added);
-    if (c.sum() && !z_in_update) added.back() = input_value(c.input(Buffer::update_z), index);
+    const std::int64_t matrix = head * c.chunks + n;
+    state_input(c, update, matrix, position, added);
+    if (c.sum() && !z_in_update) added.back() = input_value(c.input(Buffer::update_z), matrix * c.stage.rows() + position);
     for (std::int64_t i = 0; i < width; ++i) state[i] = decays[n] * state[i] + added[i];
     states.push_back(state);
   }
@@ -214,7 +246,9 @@ std::vector<Check> scan_checks(Context& c) {
   const bool bf16 = c.stage.shape.state == Dtype::bf16;
   Check state = c.check(Buffer::state, tolerance_of(c.stage.shape.state)), z = c.check(Buffer::state, tolerance_of(Dtype::fp32));
   Check final_state = c.check(Buffer::final_state, tolerance_of(Dtype::fp32));
-  const std::int64_t rows = c.stage.rows(), columns = state_columns(c.p), heads = c.p.b * c.p.hk;
+  const std::int64_t rows = c.stage.rows(), heads = c.p.b * c.p.hk;
+  // Denominators of a run stand below each other: in cores as far as a core matrix goes.
+  const std::int64_t z_stride = c.cores() ? core_side : state_columns(c.p), z_count = c.cores() ? core_side : kRun;
   for (const std::int64_t head : std::set<std::int64_t>{0, heads - 1, c.draw(heads)}) {
     const std::vector<double> decays = chunk_decays(c, head);
     std::set<std::int64_t> chunks{0, std::min<std::int64_t>(1, c.chunks - 1), c.chunks - 1};
@@ -223,22 +257,24 @@ std::vector<Check> scan_checks(Context& c) {
       std::vector<std::vector<std::vector<double>>> states(kRun);
       parallel_for(kRun, [&](std::size_t r) { states[r] = scan_row(c, head, start + static_cast<std::int64_t>(r), decays); });
       for (const std::int64_t n : chunks) {
-        const std::int64_t base = (head * c.chunks + n) * rows + start;
-        CheckRow z_row{.offset = base * columns + c.p.e, .stride = columns, .sum_of = bf16 ? 3 : 2, .reference = {}};
+        const std::int64_t matrix = head * c.chunks + n;
         for (std::int64_t r = 0; r < kRun; ++r) {
-          const tspow::Indices indices = features_of(c, start + r);
+          const tspow::Indices indices = features_at(c, start + r);
           const double factor = tspow::multiplicity(indices, static_cast<int>(c.p.p), static_cast<int>(c.stage.shape.d_tile)) *
                                 std::pow(c.p.scale(), static_cast<double>(c.p.p));
           std::vector<double> row = states[r][n];
           for (double& value : row) value *= factor;
-          if (c.sum()) z_row.reference.push_back(row.back());
+          if (c.sum() && r % z_count == 0) {
+            const std::int64_t first = state_element(c, matrix, start + r, c.p.e);
+            z.rows.push_back({.offset = first, .stride = z_stride, .sum_of = bf16 ? 3 : 2, .reference = {}});
+          }
+          if (c.sum()) z.rows.back().reference.push_back(row.back());
           row.resize(c.p.e);
-          state.rows.push_back({.offset = (base + r) * columns, .reference = std::move(row)});
+          state.rows.push_back(state_check(c, matrix, start + r, std::move(row)));
         }
-        if (c.sum()) z.rows.push_back(std::move(z_row));
       }
       for (std::int64_t r = 0; r < kRun; ++r) {
-        const tspow::Indices indices = features_of(c, start + r);
+        const tspow::Indices indices = features_at(c, start + r);
         if (!tspow::is_sorted(indices, static_cast<int>(c.p.p))) continue;
         const std::int64_t entry = tspow::exact_index(indices, static_cast<int>(c.p.p));
         final_state.rows.push_back({.offset = (head * state_rows(c.p.d, c.p.p, 1) + entry) * (c.p.e + 1), .reference = states[r].back()});
@@ -251,16 +287,16 @@ std::vector<Check> scan_checks(Context& c) {
   return checks;
 }
 
-/// phi(q)_r S_r summed over all rows for several queries of one chunk: [e values, z].
-std::vector<std::vector<double>> query_products(const Context& c, const InputTensor& state, std::int64_t first_element,
+/// phi(q)_r S_r summed over all rows for several queries of one chunk, whose state is number `matrix`: [e values, z].
+std::vector<std::vector<double>> query_products(const Context& c, const InputTensor& state, std::int64_t matrix,
                                                 const std::vector<std::vector<double>>& queries) {
   const std::int64_t rows = c.stage.rows(), columns = state_columns(c.p);
   std::vector<std::vector<double>> sums(queries.size(), std::vector<double>(c.p.e + 1, 0.0));
   std::vector<double> row(columns);
   for (std::int64_t r = 0; r < rows; ++r) {
-    input_row(state, first_element + r * columns, row);
+    state_input(c, state, matrix, r, row);
     for (std::int64_t i = c.p.e + 1; i < columns; ++i) row[c.p.e] += row[i];
-    const tspow::Indices indices = features_of(c, r);
+    const tspow::Indices indices = features_at(c, r);
     for (std::size_t query = 0; query < queries.size(); ++query) {
       const double x = product(c, indices, queries[query]);
       for (std::int64_t i = 0; i < std::min(columns, c.p.e + 1); ++i) sums[query][i] += x * row[i];
@@ -294,7 +330,7 @@ std::vector<Check> query_state_checks(Context& c) {
     const std::vector<double> gates = c.gates(at.b, at.head / group, at.n);
     std::vector<std::vector<double>> queries;
     for (const std::int64_t token : tokens[i]) queries.push_back(features(c, q, c.p.hq, at.b, token, at.head));
-    const auto sums = query_products(c, state, (kv_head * c.chunks + at.n) * c.stage.rows() * state_columns(c.p), queries);
+    const auto sums = query_products(c, state, kv_head * c.chunks + at.n, queries);
     for (std::size_t j = 0; j < queries.size(); ++j) {
       rows[i].push_back(normalised_row(c, at, tokens[i][j], std::exp(gates[tokens[i][j] - at.n * c.chunk]), sums[j]));
     }

@@ -8,6 +8,7 @@ struct Strides {
   long long b = 0, t = 0, h = 0;
 };
 
+/// U and S are row-major, or in core matrices with update_z by position (state_layout.cuh), as all stages of a plan agree.
 /// Shapes: n = chunks, D = state rows, R = state row length = e + 8 with normalisation sum (columns e.. hold the denominator) else e.
 struct Args {
   const void* q = nullptr;              // (b, t, hq, d) by q_strides

@@ -2,7 +2,7 @@
 // stored dtype, so that the GPU that fills a tensor and the CPU that checks a result agree bit for bit, and any element can be had alone.
 #pragma once
 
-#include "kernel_templates/common/numeric.cuh"
+#include "kernel_templates/common/state_layout.cuh"
 
 namespace phitune::inputs {
 
@@ -28,12 +28,13 @@ struct Spec {
   int shape = 0;
   int kind = 0;
   int width = 1;
-  int exponent = 0;   // values are scaled by 2^exponent
-  int live = 0;       // columns below it are random, the others hold `dead_bits`; 0: all are live
-  u32 dead_bits = 0;  // float bits: zero, or a NaN where nobody may look
-  u64 group = 0;      // > 0: elements come in groups (a chunk's state) ...
-  u64 groups = 1;     // ... of which the first of every `groups` is zero
-  int d = 0, p = 0;   // of `moments`
+  int exponent = 0;    // values are scaled by 2^exponent
+  int live = 0;        // columns below it are random, the others hold `dead_bits`; 0: all are live
+  u32 dead_bits = 0;   // float bits: zero, or a NaN where nobody may look
+  u64 group = 0;       // > 0: elements come in groups (a chunk's state) ...
+  u64 groups = 1;      // ... of which the first of every `groups` is zero
+  int d = 0, p = 0;    // of `moments`
+  bool cores = false;  // the matrix of `width` columns lies in core matrices, else in rows
 };
 
 /// Tokens before the first one, whose moments are the initial state.
@@ -128,9 +129,14 @@ PHITUNE_DEVICE constexpr float attention_input(const Spec& spec, u64 index) {
   return normal(hash(spec.seed, spec.stream, index), spec.exponent);
 }
 
+PHITUNE_DEVICE constexpr int column_of(const Spec& spec, u64 index) {
+  if (spec.cores) return core_column_at(static_cast<i64>(index), spec.width);
+  return static_cast<int>(index % static_cast<u64>(spec.width));
+}
+
 /// The element as a float, before it is rounded to the tensor's dtype.
 PHITUNE_DEVICE constexpr float element(const Spec& spec, u64 index) {
-  if (spec.live != 0 && static_cast<int>(index % static_cast<u64>(spec.width)) >= spec.live) return bits_float(spec.dead_bits);
+  if (spec.live != 0 && column_of(spec, index) >= spec.live) return bits_float(spec.dead_bits);
   if (spec.group != 0 && (index / spec.group) % spec.groups == 0) return 0.0f;
   switch (static_cast<Shape>(spec.shape)) {
     case Shape::positive:

@@ -1,27 +1,26 @@
-// Where an element of a state matrix lies in memory: one definition for the kernels, their host sides and the oracle. A state matrix is U
-// (a chunk's moments) or S (the state that a chunk starts from): D rows in the order of tspow.cuh times R columns.
+// Where an element of a state matrix lies in memory when states are in *core matrices* (StateLayout::cores of search/plan.hpp): one
+// definition for the kernels, their host sides and the oracle. A state matrix is U (a chunk's moments) or S (the state that a chunk starts
+// from): D rows times R columns. The other layout, rows, is row-major in the order of tspow.cuh and needs no definition of its own.
+//
+// Cores are 8 x 8 blocks, as wgmma reads them without a swizzle, of rows in the order in which query_state multiplies them: *positions*.
 #pragma once
 
 #include "kernel_templates/common/tspow.cuh"
 
 namespace phitune {
 
-enum class StateLayout {
-  rows,   // row-major [D][R], rows in the order of tspow.cuh
-  cores,  // 8 x 8 blocks (the core matrices of wgmma), rows in the order in which query_state multiplies them
-};
-
-/// Sides of a core matrix, in rows and in columns.
+/// Sides of a core matrix, in rows and in columns, and its elements.
 inline constexpr int core_side = 8;
+inline constexpr int core_elements = core_side * core_side;
 
-/// Rows of a *group* of the layout cores, p >= 2: 8 consecutive tuples (rows of degree p - 1) times the w features of the last tile. The
-/// layout cores needs whole groups: D must be a multiple of this.
+/// Rows of a *group*, p >= 2: 8 consecutive tuples (rows of degree p - 1) times the w features of the last tile. With d a multiple of 16
+/// and w from 2 to 16 every state is whole groups.
 PHITUNE_DEVICE constexpr int core_group_rows(int w) { return core_side * w; }
 
-/// Position of row `row` in the layout cores; w is the width of a tile. Positions permute the rows within each group so that 16 consecutive
-/// positions, the depth of one wgmma, are one pair of features for all 8 tuples of the group, and the four positions that a thread
-/// supplies to it (2t, 2t + 1, 2t + 8, 2t + 9 for thread t of 4) are that pair for the tuples 2t and 2t + 1: a thread needs two scalars in
-/// a whole group. The features of a row of degree 1 are its row, which leaves nothing to share: position and row are the same.
+/// Position of row `row`; w is the width of a tile. Positions permute the rows within each group so that 16 consecutive positions, the
+/// depth of one wgmma, are one pair of features for all 8 tuples of the group, and the four positions that a thread supplies to it
+/// (2t, 2t + 1, 2t + 8, 2t + 9 for thread t of 4) are that pair for the tuples 2t and 2t + 1: a thread needs two scalars in a whole group.
+/// A row of degree 1 is its feature, which leaves nothing to share: position and row are the same.
 PHITUNE_DEVICE constexpr int core_position(int row, int p, int w) {
   if (p == 1) return row;
   const int group = core_group_rows(w);
@@ -40,11 +39,20 @@ PHITUNE_DEVICE constexpr int core_row(int position, int p, int w) {
   return position / group * group + tuple * w + feature;
 }
 
-/// Offset, in elements, of (position, column) in one matrix of the layout cores with `columns` columns, a multiple of 8. Core matrices
-/// follow each other along the columns first; one holds 8 rows of 8 consecutive columns.
-PHITUNE_DEVICE constexpr long long core_element(int position, int column, int columns) {
-  const long long core = static_cast<long long>(position / core_side) * (columns / core_side) + column / core_side;
-  return core * (core_side * core_side) + position % core_side * core_side + column % core_side;
+/// Offset, in elements, of (position, column) in a matrix with `columns` columns, a multiple of 8. Core matrices follow each other along
+/// the columns first; one holds 8 rows of 8 consecutive columns.
+PHITUNE_DEVICE constexpr i64 core_element(int position, int column, int columns) {
+  const i64 core = static_cast<i64>(position / core_side) * (columns / core_side) + column / core_side;
+  return core * core_elements + position % core_side * core_side + column % core_side;
+}
+
+/// Position and column of the element at `offset` in a matrix with `columns` columns: the inverse of core_element. Offsets that run on
+/// into a matrix that follows give positions that run on.
+PHITUNE_DEVICE constexpr i64 core_position_at(i64 offset, int columns) {
+  return offset / core_elements / (columns / core_side) * core_side + offset % core_elements / core_side;
+}
+PHITUNE_DEVICE constexpr int core_column_at(i64 offset, int columns) {
+  return static_cast<int>(offset / core_elements % (columns / core_side)) * core_side + static_cast<int>(offset % core_side);
 }
 
 }  // namespace phitune

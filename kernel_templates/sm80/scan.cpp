@@ -11,6 +11,7 @@ constexpr std::int64_t max_grid_y = 65535;
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
 std::int64_t row_length(const StageProblem& s) { return s.problem.e + (has_sum(s) ? 8 : 0); }
 bool is_materialized(const StageProblem& s) { return s.shape.fusion == Fusion::materialized; }
+bool in_cores(const StageProblem& s) { return s.shape.layout == StateLayout::cores; }
 Dtype update_dtype(const StageProblem& s) { return is_materialized(s) ? Dtype::fp32 : s.shape.state; }
 
 // 32-bit registers of one batch of updates; the kernel holds two.
@@ -48,13 +49,13 @@ std::string ScanTemplate::source(const StageProblem& s, const Config& c) const {
       "  phitune::scan<phitune::ScanConfig{{.d = {d}, .e = {e}, .p = {p}, .d_tile = {d_tile}, .rows = {rows},\n"
       "      .state = phitune::Storage::{state}, .update = phitune::Storage::{update}, .gated = {gated}, .sum = {sum},\n"
       "      .z_in_update = {z_in_update}, .initial_state = {initial}, .final_state = {final},\n"
-      "      .threads = {threads}, .unroll = {unroll}, .vector = {vector}}}>(args);\n"
+      "      .threads = {threads}, .unroll = {unroll}, .vector = {vector}{cores}}}>(args);\n"
       "}}\n",
       fmt::arg("d", s.problem.d), fmt::arg("e", s.problem.e), fmt::arg("p", s.problem.p), fmt::arg("d_tile", s.shape.d_tile),
       fmt::arg("rows", s.rows()), fmt::arg("state", to_string(s.shape.state)), fmt::arg("update", to_string(update_dtype(s))),
       fmt::arg("gated", s.problem.gated), fmt::arg("sum", has_sum(s)), fmt::arg("z_in_update", is_materialized(s)),
       fmt::arg("initial", s.problem.initial_state), fmt::arg("final", s.problem.final_state), fmt::arg("threads", c.at("threads")),
-      fmt::arg("unroll", c.at("unroll")), fmt::arg("vector", c.at("vector")));
+      fmt::arg("unroll", c.at("unroll")), fmt::arg("vector", c.at("vector")), fmt::arg("cores", in_cores(s) ? ", .cores = true" : ""));
 }
 
 Launch ScanTemplate::launch(const StageProblem& s, const Config& c) const {

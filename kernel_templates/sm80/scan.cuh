@@ -2,10 +2,12 @@
 // (Buckman et al., arXiv:2507.04239, chunked form). Written times multiplicity and scale^p of the row, with the denominators beside it.
 //
 // A thread owns `vector` columns of one row and walks the chunks, so S may lie over U: it reads its part of U_n before it writes S_n.
+// Threads follow each other as these parts do in memory, whatever its layout.
 #pragma once
 
 #include "kernel_templates/common/args.cuh"
 #include "kernel_templates/common/fragments.cuh"
+#include "kernel_templates/common/state_layout.cuh"
 #include "kernel_templates/common/tspow.cuh"
 
 namespace phitune {
@@ -19,6 +21,7 @@ struct ScanConfig {
   bool z_in_update;  // the denominators' share of U is its column e, not update_z
   bool initial_state, final_state;
   int threads, unroll, vector;
+  bool cores = false;  // U and S lie in core matrices (state_layout.cuh), and update_z follows their positions; else in rows
 };
 
 namespace scan_detail {
@@ -81,6 +84,7 @@ template <ScanConfig C>
 PHITUNE_DEVICE void scan(const Args& args) {
   static_assert(C.rows == tspow::rows(C.d / C.d_tile, C.p, C.d_tile), "host and kernel disagree on the rows of the state");
   static_assert(C.e % C.vector == 0 && 8 % C.vector == 0);
+  static_assert(!C.cores || !C.z_in_update, "a GEMM writes rows");
   constexpr int row_length = C.sum ? C.e + 8 : C.e;
   constexpr int groups = row_length / C.vector;
   constexpr int update_bytes = storage_bytes(C.update), state_bytes = storage_bytes(C.state);
@@ -89,7 +93,10 @@ PHITUNE_DEVICE void scan(const Args& args) {
 
   const int item = block_index_x() * C.threads + thread_index();
   if (item >= C.rows * groups) return;
-  const int row = item / groups, column = item % groups * C.vector;
+  const int offset = item * C.vector;  // in a state
+  const int position = C.cores ? static_cast<int>(core_position_at(offset, row_length)) : item / groups;
+  const int column = C.cores ? core_column_at(offset, row_length) : item % groups * C.vector;
+  const int row = C.cores ? core_row(position, C.p, C.d_tile) : position;
   const int head = block_index_y();
   const bool is_z = C.sum && column >= C.e;
 
@@ -98,10 +105,10 @@ PHITUNE_DEVICE void scan(const Args& args) {
   PHITUNE_UNROLL
   for (int i = 0; i < C.p; ++i) factor *= args.scale;
 
-  const i64 first = static_cast<i64>(head) * args.chunks * C.rows + row;
+  const i64 first_row = static_cast<i64>(head) * args.chunks * C.rows;
   const i64 stride = static_cast<i64>(C.rows) * row_length;
-  const char* update = static_cast<const char*>(args.update) + (first * row_length + column) * update_bytes;
-  char* state = static_cast<char*>(args.state) + (first * row_length + column) * state_bytes;
+  const char* update = static_cast<const char*>(args.update) + (first_row * row_length + offset) * update_bytes;
+  char* state = static_cast<char*>(args.state) + (first_row * row_length + offset) * state_bytes;
   const float* gates = C.gated ? args.gates + static_cast<i64>(head) * args.t * 2 : nullptr;
   // Updates that anything needs: the last chunk's only for the final state.
   const int needed = C.final_state ? args.chunks : args.chunks - 1;
@@ -126,7 +133,7 @@ PHITUNE_DEVICE void scan(const Args& args) {
         scan_detail::load_words(batch.update[i], update + n * stride * update_bytes);
       } else {
         const float* z = C.z_in_update ? reinterpret_cast<const float*>(update + n * stride * update_bytes) - (column - C.e)
-                                       : args.update_z + first + static_cast<i64>(n) * C.rows;
+                                       : args.update_z + first_row + position + static_cast<i64>(n) * C.rows;
         batch.update[i][0] = float_bits(*z);
       }
       if constexpr (C.gated) {

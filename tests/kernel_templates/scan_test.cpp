@@ -35,11 +35,22 @@ StageProblem stage_problem(const ScanConfig& c, const Tokens& run) {
   const PlanShape shape{.fusion = c.z_in_update ? Fusion::materialized : Fusion::expand_mma,
                         .chunk = run.chunk,
                         .d_tile = c.d_tile,
-                        .state = dtype_of(c.state)};
+                        .state = dtype_of(c.state),
+                        .layout = c.cores ? StateLayout::cores : StateLayout::rows};
   return {problem, shape, Stage::scan, Path::sm80};
 }
 
 Config config_of(const ScanConfig& c) { return {{"threads", c.threads}, {"unroll", c.unroll}, {"vector", c.vector}}; }
+
+/// Where a matrix keeps (row, column), and update_z a row.
+std::int64_t row_at(const ScanConfig& c, std::int64_t block, int row) {
+  return block * c.rows + (c.cores ? core_position(row, c.p, c.d_tile) : row);
+}
+std::int64_t element_at(const ScanConfig& c, std::int64_t block, int row, int column) {
+  const int columns = c.sum ? c.e + 8 : c.e;
+  if (!c.cores) return (block * c.rows + row) * columns + column;
+  return block * c.rows * columns + core_element(core_position(row, c.p, c.d_tile), column, columns);
+}
 
 /// Everything a scan reads and writes. Canonical states hold [entry][e + 1] per head.
 struct Buffers {
@@ -80,9 +91,9 @@ struct Buffers {
       for (double& x : moments) x = normal(rng);
       for (int row = 0; row < c.rows; ++row) {
         const double* from = &moments[static_cast<std::size_t>(tspow::exact_index(tspow::decode(row, c.p, c.d_tile), c.p)) * (c.e + 1)];
-        for (int n = 0; n < c.e; ++n) update.set((block * c.rows + row) * columns + n, from[n]);
-        if (c.sum && !c.z_in_update) z.set(block * c.rows + row, from[c.e]);
-        if (c.sum && c.z_in_update) update.set((block * c.rows + row) * columns + c.e, from[c.e]);
+        for (int n = 0; n < c.e; ++n) update.set(element_at(c, block, row, n), from[n]);
+        if (c.sum && !c.z_in_update) z.set(row_at(c, block, row), from[c.e]);
+        if (c.sum && c.z_in_update) update.set(element_at(c, block, row, c.e), from[c.e]);
       }
     }
   }
@@ -113,9 +124,10 @@ Expected recurrence(const ScanConfig& c, const Tokens& run, const Buffers& in, d
       for (int n = 0; n < width; ++n) {
         double sum = c.initial_state ? in.initial.at(entry + n) : 0;
         for (int chunk = 0; chunk < in.chunks; ++chunk) {
-          const std::int64_t at = (std::int64_t{head} * in.chunks + chunk) * c.rows + row;
-          out.states[static_cast<std::size_t>(at) * width + n] = sum * factor;
-          const double u = n == c.e && !c.z_in_update ? in.z.at(at) : in.update.at(at * in.columns + n);
+          const std::int64_t block = std::int64_t{head} * in.chunks + chunk;
+          out.states[static_cast<std::size_t>(block * c.rows + row) * width + n] = sum * factor;
+          const bool beside = n == c.e && !c.z_in_update;
+          const double u = beside ? in.z.at(row_at(c, block, row)) : in.update.at(element_at(c, block, row, n));
           sum = sum * (c.gated ? in.decay(run, head, chunk) : 1.0) + u;
         }
         out.finals[entry + n] = sum;
@@ -128,13 +140,14 @@ Expected recurrence(const ScanConfig& c, const Tokens& run, const Buffers& in, d
 /// S as written, its denominator terms added up.
 std::vector<double> written_states(const ScanConfig& c, const Buffers& in, const Array& state) {
   std::vector<double> out;
-  for (std::int64_t row = 0; row < std::int64_t{in.heads} * in.chunks * c.rows; ++row) {
-    for (int n = 0; n < c.e; ++n) out.push_back(state.at(row * in.columns + n));
+  for (std::int64_t i = 0; i < std::int64_t{in.heads} * in.chunks * c.rows; ++i) {
+    const auto at = [&](int n) { return state.at(element_at(c, i / c.rows, static_cast<int>(i % c.rows), n)); };
+    for (int n = 0; n < c.e; ++n) out.push_back(at(n));
     if (!c.sum) continue;
     double z = 0;
-    for (int n = c.e; n < c.e + 8; ++n) z += state.at(row * in.columns + n);
+    for (int n = c.e; n < c.e + 8; ++n) z += at(n);
     out.push_back(z);
-    for (int n = c.e + 3; n < c.e + 8; ++n) EXPECT_EQ(state.at(row * in.columns + n), 0.0) << "row " << row << " column " << n;
+    for (int n = c.e + 3; n < c.e + 8; ++n) EXPECT_EQ(at(n), 0.0) << "row " << i << " column " << n;
   }
   return out;
 }
@@ -219,6 +232,11 @@ constexpr ScanConfig materialized(ScanConfig c) {
   return c;
 }
 
+constexpr ScanConfig in_cores(ScanConfig c) {
+  c.cores = true;
+  return c;
+}
+
 TEST(Scan, EveryDegreeAndWidthOfTile) {
   const Tokens run{.b = 1, .t = 300, .hk = 2, .chunk = 64};
   check<of(1, 16, 16)>(run);
@@ -261,6 +279,24 @@ TEST(Scan, MaterializedUpdatesBringTheirDenominators) {
   check<materialized(tuned(128, 2, 4, of(2, 4, 16)))>(run);
   check<materialized(stored(Storage::fp32, with_states(true, true, of(2, 8, 16))))>(run);
   check<materialized(plain(of(3, 4, 16)))>(run);
+}
+
+TEST(Scan, StatesInCoreMatricesAreTheSameStates) {
+  const Tokens run{.b = 2, .t = 300, .hk = 2, .chunk = 64};
+  check<in_cores(of(2, 2, 32))>(run);
+  check<in_cores(of(2, 16, 64))>(run);
+  check<in_cores(tuned(256, 4, 4, of(2, 4, 16)))>(run);
+  check<in_cores(with_states(true, true, of(2, 8, 16)))>(run);
+  check<in_cores(with_states(true, true, plain(of(3, 4, 16))))>(run);
+  check<in_cores(with_states(false, true, of(4, 2, 16)))>(run);
+}
+
+// Recorded sources are found by their text, which must not change with what they do not use.
+TEST(ScanSource, SpeaksOfCoresOnlyForCores) {
+  const Tokens run{.b = 1, .t = 300, .hk = 1, .chunk = 64};
+  const auto source = [&](const ScanConfig& c) { return scan_template().source(stage_problem(with_rows(c), run), config_of(c)); };
+  EXPECT_EQ(source(base).find("cores"), std::string::npos);
+  EXPECT_NE(source(in_cores(base)).find(".vector = 8, .cores = true}>(args);"), std::string::npos) << source(in_cores(base));
 }
 
 TEST(ScanSpace, NeverEmptyForASupportedProblem) {

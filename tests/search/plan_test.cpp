@@ -16,6 +16,7 @@ namespace {
 
 const Problem headline = Problem::parse("b1 t65536 h8 d64 p2 bf16 gated sum");
 constexpr PlanShape fused{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16};
+constexpr PlanShape in_cores{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16, StateLayout::cores};
 
 std::vector<std::string> stage_texts(const Problem& problem, const PlanShape& shape) {
   std::vector<std::string> names;
@@ -36,7 +37,17 @@ bool has_shape(const Problem& problem, const PlanShape& shape) { return std::ran
 
 TEST(PlanShape, TextIsTheDocumentedOne) {
   EXPECT_EQ(fused.text(), "expand_mma c1024 d_tile8 state_bf16 partial_bf16");
+  EXPECT_EQ(in_cores.text(), "expand_mma c1024 d_tile8 state_bf16 partial_bf16 layout_cores");
   EXPECT_EQ(PlanShape{.fusion = Fusion::quadratic}.text(), "quadratic");
+}
+
+// Databases and recordings from before there was a second layout have no word for it.
+TEST(PlanShape, ATextWithoutALayoutMeansRows) {
+  EXPECT_EQ(PlanShape::parse("expand_mma c1024 d_tile8 state_bf16 partial_bf16"), fused);
+  EXPECT_EQ(PlanShape::parse("expand_mma c1024 d_tile8 state_bf16 partial_bf16 layout_rows"), fused);
+  EXPECT_EQ(PlanShape::parse(in_cores.text()), in_cores);
+  EXPECT_NE(in_cores, fused);
+  EXPECT_LT(fused, in_cores);
 }
 
 TEST(PlanShape, AWrongTextIsRefusedWithTheWord) {
@@ -52,6 +63,9 @@ TEST(PlanShape, AWrongTextIsRefusedWithTheWord) {
   EXPECT_NE(error_of("expand_mma c1024 c512 d_tile8 state_bf16").find("'c512' sets chunk a second time"), std::string::npos);
   EXPECT_NE(error_of("expand_mma cx d_tile8 state_bf16 partial_bf16").find("'cx'"), std::string::npos);
   EXPECT_NE(error_of("expand_mma c64 d_tile8 state_bf17 partial_bf16").find("'bf17'"), std::string::npos);
+  EXPECT_NE(error_of("expand_mma c64 d_tile8 state_bf16 partial_bf16 layout_core").find("did you mean 'cores'"), std::string::npos);
+  EXPECT_NE(error_of("expand_mma c1024 d_tile8 state_bf16 layout_cores").find("all needed"), std::string::npos);
+  EXPECT_NE(error_of("quadratic layout_cores").find("quadratic has no chunk"), std::string::npos);
   EXPECT_NE(error_of("quadratic c64").find("quadratic has no chunk"), std::string::npos);
   EXPECT_NE(error_of("").find("empty"), std::string::npos);
 }
@@ -64,6 +78,7 @@ TEST(Plan, StagesComeInLaunchOrder) {
   unfused.fusion = Fusion::materialized;
   EXPECT_EQ(stage_texts(headline, unfused), (Texts{"gates/sm80", "expand_key/sm80", "update_gemm/library", "scan/sm80", "expand_query/sm80",
                                                    "query_gemm/library", "attention/sm80", "combine/sm80"}));
+  EXPECT_EQ(stage_texts(headline, in_cores), (Texts{"gates/sm80", "attention/sm80", "update_state/sm90", "scan/sm80", "query_state/sm90"}));
   Problem ungated = headline;
   ungated.gated = false;
   EXPECT_EQ(stage_texts(ungated, fused), (Texts{"attention/sm80", "update_state/sm80", "scan/sm80", "query_state/sm80"}));
@@ -101,6 +116,18 @@ TEST(Plan, EveryStageOfEveryShapeIsWellFormedAndReadsItsKeyBack) {
         ASSERT_GE(stage.rows(), 0);
       }
     }
+  }
+}
+
+TEST(Plan, OnlyStagesOnStatesKnowTheirLayout) {
+  const std::vector<StageProblem> rows = stages_of(headline, fused), cores = stages_of(headline, in_cores);
+  ASSERT_EQ(rows.size(), cores.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const Stage stage = rows[i].stage;
+    const bool on_states = stage == Stage::update_state || stage == Stage::scan || stage == Stage::query_state;
+    EXPECT_EQ(rows[i] != cores[i], on_states) << cores[i].key();
+    EXPECT_EQ(StageProblem::parse(cores[i].key()), cores[i]);
+    EXPECT_EQ(make_stage_problem(cores[i].problem, cores[i].shape, stage), cores[i]) << cores[i].key();
   }
 }
 
@@ -221,6 +248,22 @@ TEST(PlanShapes, DegreesDtypesAndTilesAreThoseThatTheKernelsHave) {
   EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d64 p2 fp16"), fused).find("fp16 lacks their range"), std::string::npos);
   EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d64 p3 sum"), fused).find("even p"), std::string::npos);
   EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d128 p3 none"), fused).find("supported up to d 64"), std::string::npos);
+}
+
+TEST(PlanShapes, CoresAreForFusedBf16StatesOfDegreeTwoAndMore) {
+  const auto reason = [](std::string_view problem, PlanShape shape) {
+    return why_not(Problem::parse(problem), shape).value_or("possible");
+  };
+  PlanShape unfused = in_cores, wide = in_cores, linear = in_cores;
+  unfused.fusion = Fusion::materialized;
+  wide.state = wide.partial = Dtype::fp32;
+  linear.d_tile = 16;
+  EXPECT_EQ(reason("b1 t65536 h8 d64 p2 bf16", in_cores), "possible");
+  EXPECT_EQ(reason("b1 t65536 h8 d64 p3 bf16 none", in_cores), "possible");
+  EXPECT_NE(reason("b1 t65536 h8 d64 p2 bf16", unfused).find("only expand_mma"), std::string::npos);
+  EXPECT_NE(reason("b1 t65536 h8 d64 p2 bf16", wide).find("bf16, not fp32"), std::string::npos);
+  EXPECT_NE(reason("b1 t65536 h8 d64 p2 fp16", wide).find("an fp16 problem"), std::string::npos);
+  EXPECT_NE(reason("b1 t65536 h8 d64 p1 bf16 none", linear).find("with p 1"), std::string::npos);
 }
 
 TEST(Plan, TextNamesShapeStagesAndConfigs) {

@@ -80,9 +80,11 @@ TEST(StageSearch, TheBestOfEachFusionStrategyIsTriedHoweverSlowItLooks) {
   const ProblemSearch search = plan_search(headline, synthetic_info(), narrow);
   const double best = estimate_ms(headline, search.shapes.front(), synthetic_info());
   std::set<Fusion> fusions;
+  std::set<std::pair<Fusion, StateLayout>> kinds;
   for (const PlanShape& shape : search.shapes) {
-    const bool first_of_fusion = fusions.insert(shape.fusion).second;
-    EXPECT_TRUE(first_of_fusion || estimate_ms(headline, shape, synthetic_info()) <= best) << shape.text();
+    fusions.insert(shape.fusion);
+    const bool first_of_kind = kinds.insert({shape.fusion, shape.layout}).second;
+    EXPECT_TRUE(first_of_kind || estimate_ms(headline, shape, synthetic_info()) <= best) << shape.text();
   }
   EXPECT_EQ(fusions.size(), 3u);
   for (const StageGroup& group : search.groups) {
@@ -103,6 +105,21 @@ TEST(StageSearch, WhatDoesNotFitTheMemoryIsLeftOutWithItsSize) {
     return skipped.reason.find("GB of device memory, 0.3 GB may be used") != std::string::npos;
   }));
   for (const PlanShape& shape : search.shapes) EXPECT_LT(workspace_of(headline, shape).total(), small.memory_bytes);
+}
+
+// wgmma is Hopper's alone: neither the generation before it nor the one after has it.
+TEST(StageSearch, StatesInCoresNeedComputeCapability9) {
+  const PlanShape rows{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16};
+  PlanShape cores = rows;
+  cores.layout = StateLayout::cores;
+  DeviceInfo device = synthetic_info();
+  for (const int capability : {0, 80, 89, 90, 100, 120}) {
+    device.compute_capability = capability;
+    EXPECT_EQ(device_refuses(rows, device), std::nullopt);
+    EXPECT_EQ(device_refuses(cores, device).value_or("").find("compute capability 9.x") != std::string::npos, capability != 90)
+        << capability;
+  }
+  EXPECT_LT(estimate_ms(headline, cores, synthetic_info()), estimate_ms(headline, rows, synthetic_info()));
 }
 
 TEST(StageSearch, ASeedAsksTheSameEveryTimeAndAnotherSeedOtherwise) {

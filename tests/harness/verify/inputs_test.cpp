@@ -65,6 +65,37 @@ TEST(Inputs, DeviceAndOracleAgreeOnEveryElement) {
   }
 }
 
+// Which memory holds the columns past e depends on the layout: the fill kernel, the oracle and state_layout.cuh must mean the same.
+TEST(Inputs, StatesInCoresKeepTheirColumnsApart) {
+  StageProblem stage = small(Layout::bthd, Dtype::bf16);
+  stage.problem.p = 2, stage.problem.normalisation = Normalisation::sum, stage.problem.initial_state = false;
+  stage.shape.state = Dtype::bf16, stage.shape.layout = StateLayout::cores;
+  const std::uint64_t seed = fresh_seed();
+  const std::int64_t rows = stage.rows(), columns = stage.problem.e + 8;
+  for (const Buffer buffer : {Buffer::update, Buffer::state}) {
+    const InputTensor tensor = input_tensor(buffer, stage, seed, InputKind::normal);
+    std::vector<u16> memory(static_cast<std::size_t>(tensor.shape.count));
+    verify_test::run_utility_on_host(fill_call(tensor, memory.data()), 2);
+    for (std::int64_t matrix = 0; matrix < tensor.shape.count / (rows * columns); ++matrix) {
+      for (std::int64_t position = 0; position < rows; ++position) {
+        for (std::int64_t column = 0; column < columns; ++column) {
+          const std::int64_t at =
+              matrix * rows * columns + core_element(static_cast<int>(position), static_cast<int>(column), static_cast<int>(columns));
+          const double filled = decode(Dtype::bf16, &memory[static_cast<std::size_t>(at)]), expected = input_value(tensor, at);
+          SCOPED_TRACE(testing::Message() << to_string(buffer) << " " << matrix << " position " << position << " column " << column);
+          ASSERT_TRUE(filled == expected || (std::isnan(filled) && std::isnan(expected))) << filled << " and " << expected;
+          if (buffer == Buffer::update) {
+            ASSERT_EQ(std::isnan(filled), column >= stage.problem.e);
+          } else {
+            const bool before_all = matrix % stage.chunks() == 0;
+            ASSERT_EQ(filled == 0, before_all || column >= stage.problem.e + 3);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(Inputs, NormalElementsHaveVarianceOneAndNoMean) {
   const InputTensor q = input_tensor(Buffer::q, small(Layout::bthd, Dtype::bf16), fresh_seed(), InputKind::normal);
   double sum = 0, square = 0, product = 0;
@@ -187,6 +218,10 @@ TEST(Inputs, EqualContentsHaveEqualKeysAndOthersDoNot) {
   EXPECT_NE(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(), input_tensor(Buffer::v, stage, 1, InputKind::normal).key());
   EXPECT_NE(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(),
             input_tensor(Buffer::k, small(Layout::bhtd, Dtype::bf16), 1, InputKind::normal).key());
+  StageProblem cores = stage;
+  cores.shape.layout = StateLayout::cores;
+  EXPECT_EQ(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(), input_tensor(Buffer::k, cores, 1, InputKind::normal).key());
+  EXPECT_NE(input_tensor(Buffer::state, stage, 1, InputKind::normal).key(), input_tensor(Buffer::state, cores, 1, InputKind::normal).key());
 }
 
 }  // namespace

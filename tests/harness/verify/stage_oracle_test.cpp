@@ -9,6 +9,7 @@
 
 #include "harness/verify/oracle.hpp"
 #include "host_device.hpp"
+#include "kernel_templates/common/state_layout.cuh"
 #include "kernel_templates/sm80/attention.cuh"
 #include "kernel_templates/sm80/combine.cuh"
 #include "kernel_templates/sm80/expand.cuh"
@@ -55,9 +56,9 @@ struct Case {
   std::function<void(const Args&)> kernel;
 };
 
-StageProblem stage_of(Fusion fusion, Stage stage) {
+StageProblem stage_of(Fusion fusion, Stage stage, StateLayout layout = StateLayout::rows) {
   Problem problem = kProblem;
-  PlanShape shape{.fusion = fusion, .chunk = 64, .d_tile = 8, .state = Dtype::bf16, .partial = Dtype::bf16};
+  PlanShape shape{.fusion = fusion, .chunk = 64, .d_tile = 8, .state = Dtype::bf16, .partial = Dtype::bf16, .layout = layout};
   if (fusion == Fusion::quadratic) {
     shape = {.fusion = Fusion::quadratic};
     problem.initial_state = problem.final_state = false;
@@ -67,6 +68,38 @@ StageProblem stage_of(Fusion fusion, Stage stage) {
   }
   throw std::logic_error("no such stage");
 }
+
+constexpr UpdateStateConfig update_config{.d = 16,
+                                          .e = 16,
+                                          .p = 2,
+                                          .d_tile = 8,
+                                          .rows = 192,
+                                          .shared_bytes = 8192,
+                                          .dtype = bf16,
+                                          .math = Math::bf16,
+                                          .state = bf16,
+                                          .gated = true,
+                                          .sum = true,
+                                          .warps = 4,
+                                          .m_tiles = 1,
+                                          .token_tile = 32,
+                                          .stages = 2,
+                                          .unroll = 32};
+constexpr QueryStateConfig query_config{.d = 16,
+                                        .e = 16,
+                                        .p = 2,
+                                        .d_tile = 8,
+                                        .input = bf16,
+                                        .state = bf16,
+                                        .partial = bf16,
+                                        .gated = true,
+                                        .normalised = true,
+                                        .warps = 4,
+                                        .m_tiles = 1,
+                                        .steps = 4,
+                                        .stages = 2};
+const Config kUpdateKnobs{{"m_tiles", 1}, {"stages", 2}, {"token_tile", 32}, {"unroll", 32}, {"warps", 4}};
+const Config kQueryKnobs{{"m_tiles", 1}, {"stages", 2}, {"steps", 4}, {"warps", 4}};
 
 std::vector<Case> cases() {
   constexpr AttentionConfig attention_config{.d = 16,
@@ -95,22 +128,6 @@ std::vector<Case> cases() {
                                              .key_tile = 32,
                                              .stages = 1,
                                              .q_registers = true};
-  constexpr UpdateStateConfig update_config{.d = 16,
-                                            .e = 16,
-                                            .p = 2,
-                                            .d_tile = 8,
-                                            .rows = 192,
-                                            .shared_bytes = 8192,
-                                            .dtype = bf16,
-                                            .math = Math::bf16,
-                                            .state = bf16,
-                                            .gated = true,
-                                            .sum = true,
-                                            .warps = 4,
-                                            .m_tiles = 1,
-                                            .token_tile = 32,
-                                            .stages = 2,
-                                            .unroll = 32};
   constexpr ScanConfig scan_config{.d = 16,
                                    .e = 16,
                                    .p = 2,
@@ -126,6 +143,10 @@ std::vector<Case> cases() {
                                    .threads = 128,
                                    .unroll = 1,
                                    .vector = 4};
+  constexpr ScanConfig core_scan_config = [](ScanConfig config) {
+    config.cores = true;
+    return config;
+  }(scan_config);
   constexpr ScanConfig wide_scan_config{.d = 16,
                                         .e = 16,
                                         .p = 2,
@@ -141,19 +162,6 @@ std::vector<Case> cases() {
                                         .threads = 128,
                                         .unroll = 1,
                                         .vector = 4};
-  constexpr QueryStateConfig query_config{.d = 16,
-                                          .e = 16,
-                                          .p = 2,
-                                          .d_tile = 8,
-                                          .input = bf16,
-                                          .state = bf16,
-                                          .partial = bf16,
-                                          .gated = true,
-                                          .normalised = true,
-                                          .warps = 4,
-                                          .m_tiles = 1,
-                                          .steps = 4,
-                                          .stages = 2};
   constexpr ExpandConfig key_config{.d = 16,
                                     .e = 16,
                                     .p = 2,
@@ -190,21 +198,21 @@ std::vector<Case> cases() {
        stage_of(Fusion::quadratic, Stage::attention),
        {{"key_tile", 32}, {"m_tiles", 1}, {"q_registers", 1}, {"stages", 1}, {"warps", 4}},
        [](const Args& args) { attention<quadratic_config>(args); }},
-      {"update_state",
-       stage_of(Fusion::expand_mma, Stage::update_state),
-       {{"m_tiles", 1}, {"stages", 2}, {"token_tile", 32}, {"unroll", 32}, {"warps", 4}},
+      {"update_state", stage_of(Fusion::expand_mma, Stage::update_state), kUpdateKnobs,
        [](const Args& args) { update_state<update_config>(args); }},
       {"scan",
        stage_of(Fusion::expand_mma, Stage::scan),
        {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
        [](const Args& args) { scan<scan_config>(args); }},
+      {"scan_in_cores",
+       stage_of(Fusion::expand_mma, Stage::scan, StateLayout::cores),
+       {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
+       [](const Args& args) { scan<core_scan_config>(args); }},
       {"scan_of_gemm",
        stage_of(Fusion::materialized, Stage::scan),
        {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
        [](const Args& args) { scan<wide_scan_config>(args); }},
-      {"query_state",
-       stage_of(Fusion::expand_mma, Stage::query_state),
-       {{"m_tiles", 1}, {"stages", 2}, {"steps", 4}, {"warps", 4}},
+      {"query_state", stage_of(Fusion::expand_mma, Stage::query_state), kQueryKnobs,
        [](const Args& args) { query_state<query_config>(args); }},
       {"expand_key",
        stage_of(Fusion::materialized, Stage::expand_key),
@@ -272,7 +280,7 @@ TEST_P(StageOracle, RefusesOneRowOffByAFewPercentInEveryOutput) {
       }
       if (row.reference[i] == 0) continue;
       const auto size = static_cast<std::size_t>(bytes(check.dtype));
-      const auto element = static_cast<std::size_t>(row.offset + static_cast<std::int64_t>(i) * row.stride);
+      const auto element = static_cast<std::size_t>(row.element(i));
       char* at = device_.data(check.buffer) + element * size;
       std::vector<char> kept(at, at + size);
       const double wrong = decode(check.dtype, at) + 0.25 * row.reference[i];
@@ -301,6 +309,69 @@ TEST_P(StageOracle, InspectionFindsWhatWasNotWritten) {
     EXPECT_EQ(after.first_bad, 5);
     EXPECT_NE(after.checksum, before.checksum);
   }
+}
+
+/// Calls `visit(element in rows, element in cores)` for every element of U or S.
+template <typename Visit>
+void for_each_state_element(const StageProblem& stage, Visit&& visit) {
+  const auto rows = static_cast<int>(stage.rows()), columns = static_cast<int>(state_columns(stage.problem));
+  for (std::int64_t matrix = 0; matrix < stage.problem.b * stage.problem.hk * stage.chunks(); ++matrix) {
+    for (int row = 0; row < rows; ++row) {
+      const int position = core_position(row, static_cast<int>(stage.problem.p), static_cast<int>(stage.shape.d_tile));
+      for (int column = 0; column < columns; ++column)
+        visit((matrix * rows + row) * columns + column, matrix * rows * columns + core_element(position, column, columns));
+    }
+  }
+}
+
+void run_rows(HostDevice& device, const StageProblem& stage, const Config& knobs, const std::function<void(const Args&)>& kernel) {
+  const Case test{"", stage, knobs, kernel};
+  const StageTemplate& source = stage_template(stage.stage, Path::sm80);
+  device.run(source.launch(stage, config_of(test, source)), kernel);
+}
+
+// What the kernel for rows writes, moved into core matrices, is what the oracle for cores expects.
+TEST(StageOracleInCores, AcceptsThePermutedUpdateOfRows) {
+  const StageProblem stage = stage_of(Fusion::expand_mma, Stage::update_state);
+  const StageProblem in_cores = stage_of(Fusion::expand_mma, Stage::update_state, StateLayout::cores);
+  const std::uint64_t seed = std::random_device{}();
+  std::cout << "seed " << seed << std::endl;
+  HostDevice device(stage), permuted(in_cores);
+  device.fill_inputs(seed);
+  run_rows(device, stage, kUpdateKnobs, [](const Args& args) { update_state<update_config>(args); });
+  const auto* update = static_cast<const u16*>(device.args().update);
+  auto* cores = static_cast<u16*>(permuted.allocate(Buffer::update));
+  for_each_state_element(stage, [&](std::int64_t row, std::int64_t core) { cores[core] = update[row]; });
+  auto* z = static_cast<float*>(permuted.allocate(Buffer::update_z));
+  const std::int64_t rows = stage.rows();
+  for (std::int64_t i = 0; i < buffer_shape(Buffer::update_z, stage).count; ++i)
+    z[i / rows * rows + core_position(static_cast<int>(i % rows), 2, 8)] = device.args().update_z[i];
+  const Verdict verdict = compare(stage_checks(in_cores, seed), permuted.reader());
+  EXPECT_TRUE(verdict.ok) << verdict.reason;
+  EXPECT_FALSE(compare(stage_checks(in_cores, seed), device.reader()).ok) << "rows pass for cores";
+  // The columns past e are scan's: in cores too, unwritten elements are those alone.
+  EXPECT_EQ(permuted.inspect(Buffer::update).unwritten, 0u);
+  cores[core_element(9, 15, 24)] = 0xffff;
+  EXPECT_EQ(permuted.inspect(Buffer::update).unwritten, 1u);
+}
+
+// The oracle for cores expects of a state what the kernel for rows makes of the same state in rows.
+TEST(StageOracleInCores, ExpectsTheOutputOfTheSameStateInRows) {
+  const StageProblem stage = stage_of(Fusion::expand_mma, Stage::query_state);
+  const StageProblem in_cores = stage_of(Fusion::expand_mma, Stage::query_state, StateLayout::cores);
+  const std::uint64_t seed = std::random_device{}();
+  std::cout << "seed " << seed << std::endl;
+  HostDevice device(stage);
+  device.fill_inputs(seed);
+  run_rows(device, stage, kQueryKnobs, [](const Args& args) { query_state<query_config>(args); });
+  EXPECT_FALSE(compare(stage_checks(in_cores, seed), device.reader()).ok) << "states of either layout pass for the other's";
+  const InputTensor cores = input_tensor(Buffer::state, in_cores, seed, InputKind::normal);
+  auto* state = reinterpret_cast<u16*>(device.data(Buffer::state));
+  for_each_state_element(
+      stage, [&](std::int64_t row, std::int64_t core) { state[row] = float_to_bf16(static_cast<float>(input_value(cores, core))); });
+  run_rows(device, stage, kQueryKnobs, [](const Args& args) { query_state<query_config>(args); });
+  const Verdict verdict = compare(stage_checks(in_cores, seed), device.reader());
+  EXPECT_TRUE(verdict.ok) << verdict.reason;
 }
 
 INSTANTIATE_TEST_SUITE_P(Sm80, StageOracle, testing::ValuesIn(cases()), [](const auto& c) { return std::string(c.param.name); });

@@ -1,0 +1,87 @@
+// The layout of states in core matrices: kernels that write it, kernels that read it and the oracle all trust it.
+#include "kernel_templates/common/state_layout.cuh"
+
+#include <set>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace phitune {
+namespace {
+
+struct Case {
+  int d, p, w;
+  [[nodiscard]] int rows() const { return static_cast<int>(tspow::rows(d / w, p, w)); }
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> list;
+  for (int d = 16; d <= 128; d += 16)
+    for (int p = 1; p <= 4; ++p)
+      for (const int w : {2, 4, 8, 16})
+        if ((p < 3 || d <= 64) && (p < 4 || d <= 32)) list.push_back({d, p, w});
+  return list;
+}
+
+TEST(StateLayout, PositionsPermuteTheRowsOfEveryState) {
+  for (const auto& c : cases()) {
+    SCOPED_TRACE(testing::Message() << "d " << c.d << " p " << c.p << " w " << c.w);
+    std::vector<bool> taken(static_cast<std::size_t>(c.rows()), false);
+    for (int row = 0; row < c.rows(); ++row) {
+      const int position = core_position(row, c.p, c.w);
+      ASSERT_GE(position, 0);
+      ASSERT_LT(position, c.rows()) << "the last group is not whole";
+      ASSERT_FALSE(taken[static_cast<std::size_t>(position)]) << "position " << position;
+      taken[static_cast<std::size_t>(position)] = true;
+      ASSERT_EQ(core_row(position, c.p, c.w), row);
+      ASSERT_EQ(core_position(core_row(row, c.p, c.w), c.p, c.w), row);
+    }
+  }
+}
+
+// What the order is for: the 16 positions of one product hold a pair of features of the last tile, times 8 tuples.
+TEST(StateLayout, SixteenPositionsAreAPairOfFeaturesOfEightTuples) {
+  for (const auto& c : cases()) {
+    if (c.p == 1) continue;
+    SCOPED_TRACE(testing::Message() << "d " << c.d << " p " << c.p << " w " << c.w);
+    for (int first = 0; first < c.rows(); first += 16) {
+      const int pair = core_row(first, c.p, c.w) % c.w / 2;
+      for (int t = 0; t < 4; ++t) {
+        std::set<int> tuples;
+        for (const int i : {2 * t, 2 * t + 1, 2 * t + 8, 2 * t + 9}) {
+          const int row = core_row(first + i, c.p, c.w);
+          ASSERT_EQ(row % c.w, 2 * pair + i % 2);
+          ASSERT_EQ(row / c.w % 8, 2 * t + i / 8);
+          tuples.insert(row / c.w);
+        }
+        ASSERT_EQ(tuples.size(), 2u);
+      }
+    }
+  }
+}
+
+TEST(StateLayout, EveryElementHasItsPlaceAndBlocksOfEightByEightAreContiguous) {
+  for (const int columns : {16, 24, 72, 136}) {
+    const int rows = 48;
+    std::vector<bool> taken(static_cast<std::size_t>(rows * columns), false);
+    for (int position = 0; position < rows; ++position) {
+      for (int column = 0; column < columns; ++column) {
+        const i64 at = core_element(position, column, columns);
+        ASSERT_GE(at, 0);
+        ASSERT_LT(at, rows * columns);
+        ASSERT_FALSE(taken[static_cast<std::size_t>(at)]);
+        taken[static_cast<std::size_t>(at)] = true;
+        ASSERT_EQ(at / 64, core_element(position / 8 * 8, column / 8 * 8, columns) / 64);
+        ASSERT_EQ(at % 64, position % 8 * 8 + column % 8);
+        ASSERT_EQ(core_position_at(at, columns), position);
+        ASSERT_EQ(core_column_at(at, columns), column);
+        const i64 next_matrix = at + rows * columns;
+        ASSERT_EQ(core_position_at(next_matrix, columns), rows + position);
+        ASSERT_EQ(core_column_at(next_matrix, columns), column);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace phitune
