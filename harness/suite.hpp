@@ -1,4 +1,4 @@
-// The problems that a sweep tunes, read from TOML. docs and data/suites/paper.toml show the form.
+// The problems that a sweep tunes, read from TOML. docs/cli.md and data/suites/paper.toml show the form.
 #pragma once
 
 #include <cstdint>

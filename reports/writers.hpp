@@ -1,4 +1,4 @@
-// One writer per format, all from the same model. Every number from a recording is marked "replayed" where it stands.
+// One writer per format, all from the same model; docs/formats.md has their fields. Every number from a recording is marked "replayed" where it stands.
 #pragma once
 
 #include <string>

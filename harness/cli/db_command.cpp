@@ -132,6 +132,14 @@ int record(const DbFlags& flags) {
   }
   const Recording recording = recording_of(store, id);
   write_recording(output, recording);
+  if (flags.json) {
+    fmt::print(
+        "{}\n",
+        nlohmann::json(
+            {{"path", flags.output}, {"sweep", id}, {"trials", recording.trials.size()}, {"plan_trials", recording.plan_trials.size()}})
+            .dump(2));
+    return 0;
+  }
   fmt::print("{}: sweep {} of {}, {}, {}. Replay it with --device replay:{}\n", flags.output, id, recording.sweep.device.name,
              counted(recording.trials.size(), "trial"), counted(recording.plan_trials.size(), "plan trial"), flags.output);
   return 0;

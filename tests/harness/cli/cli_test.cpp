@@ -110,6 +110,7 @@ TEST_F(Cli, EveryJsonOutputIsJson) {
   EXPECT_TRUE(selection[0]["run"]["replayed"]);
   EXPECT_EQ(parsed(with({"db", "info", "--json"}))["trials"], swept["trials"]);
   EXPECT_TRUE(parsed(with({"db", "check", "--json"}))["ok"]);
+  EXPECT_EQ(parsed(with({"db", "record", "--json", "again.jsonl.gz"}))["trials"], swept["trials"]);
   const json benched = parsed(with({"bench", "--json", "--device", "replay:tiny.jsonl.gz"}));
   EXPECT_TRUE(benched["context"]["replayed"]);
   EXPECT_FALSE(benched["benchmarks"].empty());
