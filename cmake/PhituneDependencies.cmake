@@ -32,9 +32,12 @@ if(PHITUNE_BUILD_TESTS)
   phitune_require(Boost libboost-context-dev 1.74 COMPONENTS context)  # fibers of the CPU emulator for kernels
 endif()
 
-find_package(CUDAToolkit 12.4 QUIET)
+find_package(CUDAToolkit 12.8 QUIET)  # cudaLibraryLoadData and its kin
 if(NOT CUDAToolkit_FOUND)
-  message(FATAL_ERROR "phitune needs the CUDA Toolkit, 12.4 or newer (13.0 is what it is tested with), with the runtime, NVRTC and cuBLAS "
+  if(CUDAToolkit_VERSION)
+    set(phitune_found_cuda " (found ${CUDAToolkit_VERSION})")
+  endif()
+  message(FATAL_ERROR "phitune needs the CUDA Toolkit, 12.8 or newer${phitune_found_cuda}; 13.0 is what it is tested with, with the runtime, NVRTC and cuBLAS "
                       "development packages. Install it from NVIDIA's packages, and set CUDAToolkit_ROOT or put nvcc on PATH. No GPU is needed to build.")
 endif()
 if(NOT TARGET CUDA::nvrtc)

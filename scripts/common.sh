@@ -31,7 +31,7 @@ install_packages() {
 find_cuda() {
   if ! command -v nvcc >/dev/null && [ -z "${CUDAToolkit_ROOT:-}" ]; then
     [ -x /usr/local/cuda/bin/nvcc ] || fail "no CUDA toolkit found: nvcc is not on PATH, CUDAToolkit_ROOT is not set and /usr/local/cuda is empty.
-  Install CUDA 12.4 or newer (13.0 is what phitune is tested with) from NVIDIA's packages: cuda-nvcc, cuda-cudart-dev, cuda-nvrtc-dev, libcublas-dev.
+  Install CUDA 12.8 or newer (13.0 is what phitune is tested with) from NVIDIA's packages: cuda-nvcc, cuda-cudart-dev, cuda-nvrtc-dev, libcublas-dev.
   No GPU is needed to build, test or replay."
     export PATH="/usr/local/cuda/bin:$PATH"
   fi
