@@ -10,6 +10,7 @@ namespace phitune {
 namespace {
 
 using kernel_test::Array;
+using kernel_test::dtype_of;
 using kernel_test::run_on_host;
 using kernel_test::test_seed;
 
@@ -19,8 +20,6 @@ struct Sizes {
   double strongest_gate = 0.1;  // log gates are uniform in [-strongest, 0]
   double deviation = 1.0;       // of q and k
 };
-
-Dtype dtype_of(Storage s) { return s == Storage::bf16 ? Dtype::bf16 : s == Storage::fp16 ? Dtype::fp16 : Dtype::fp32; }
 
 StageProblem stage_problem(const AttentionConfig& c, const Sizes& n) {
   const Problem problem{.b = n.b,

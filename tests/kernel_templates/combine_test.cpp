@@ -10,10 +10,9 @@ namespace phitune {
 namespace {
 
 using kernel_test::Array;
+using kernel_test::dtype_of;
 using kernel_test::run_on_host;
 using kernel_test::test_seed;
-
-Dtype dtype_of(Storage s) { return s == Storage::bf16 ? Dtype::bf16 : s == Storage::fp16 ? Dtype::fp16 : Dtype::fp32; }
 
 template <CombineConfig C>
 void check(int b, int t, int hq, int hk, int chunk, Layout layout) {

@@ -10,6 +10,7 @@ namespace phitune {
 namespace {
 
 using kernel_test::Array;
+using kernel_test::dtype_of;
 using kernel_test::run_on_host;
 using kernel_test::test_seed;
 
@@ -17,8 +18,6 @@ struct Sizes {
   int b = 1, t = 100, heads = 1, chunk = 64;
   bool head_first = false;
 };
-
-Dtype dtype_of(Storage s) { return s == Storage::bf16 ? Dtype::bf16 : s == Storage::fp16 ? Dtype::fp16 : Dtype::fp32; }
 
 StageProblem stage_problem(const ExpandConfig& c, const Sizes& n) {
   const Problem problem{.b = n.b,

@@ -17,6 +17,7 @@
 
 #include "kernel_templates/common/host/executor.hpp"
 #include "kernel_templates/common/numeric.cuh"
+#include "search/problem.hpp"
 
 namespace phitune::kernel_test {
 
@@ -29,6 +30,11 @@ inline std::uint64_t test_seed() {
     return value;
   }();
   return seed;
+}
+
+/// The inverse of storage_of().
+constexpr Dtype dtype_of(Storage storage) {
+  return storage == Storage::bf16 ? Dtype::bf16 : storage == Storage::fp16 ? Dtype::fp16 : Dtype::fp32;
 }
 
 /// Bytes of exactly this size on the heap, 256-byte aligned and filled with 0xFF: NaN in every floating-point format.

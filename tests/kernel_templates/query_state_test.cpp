@@ -10,6 +10,7 @@ namespace phitune {
 namespace {
 
 using kernel_test::Array;
+using kernel_test::dtype_of;
 using kernel_test::run_on_host;
 using kernel_test::test_seed;
 
@@ -18,8 +19,6 @@ struct Sizes {
   bool initial_state = false;
   bool head_first = false;  // (b, h, t, d)
 };
-
-Dtype dtype_of(Storage s) { return s == Storage::bf16 ? Dtype::bf16 : s == Storage::fp16 ? Dtype::fp16 : Dtype::fp32; }
 
 StageProblem stage_problem(const QueryStateConfig& c, const Sizes& n) {
   const Problem problem{.b = n.b,

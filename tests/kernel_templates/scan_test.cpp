@@ -14,8 +14,7 @@ namespace phitune {
 namespace {
 
 using kernel_test::Array;
-
-Dtype dtype_of(Storage storage) { return storage == Storage::bf16 ? Dtype::bf16 : Dtype::fp32; }
+using kernel_test::dtype_of;
 
 constexpr ScanConfig with_rows(ScanConfig c) {
   c.rows = static_cast<int>(tspow::rows(c.d / c.d_tile, c.p, c.d_tile));

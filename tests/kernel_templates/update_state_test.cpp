@@ -14,8 +14,7 @@ namespace phitune {
 namespace {
 
 using kernel_test::Array;
-
-Dtype dtype_of(Storage storage) { return storage == Storage::bf16 ? Dtype::bf16 : storage == Storage::fp16 ? Dtype::fp16 : Dtype::fp32; }
+using kernel_test::dtype_of;
 
 DeviceInfo hopper() {
   DeviceInfo device;
