@@ -1,5 +1,3 @@
-#include "kernel_templates/common/host/executor.hpp"
-
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -13,60 +11,12 @@
 #include <random>
 #include <thread>
 
-#include "kernel_templates/common/host/fiber.hpp"
+#include "kernel_templates/common/host/state.hpp"
 
 namespace phitune::host {
 namespace {
 
-/// Thrown through the fibers of a block in which another thread has failed.
-struct Cancelled {};
-
 constexpr std::size_t shared_alignment = 1024;
-
-/// A fiber that can be given one thread of one block after another.
-struct ThreadFiber : Thread {
-  Fiber fiber;
-  bool finished = true;
-};
-
-std::string text(const Site& site) {
-  std::string file = site.where.file_name();
-  for (const char* root : {"tests/kernel_templates/", "kernel_templates/"}) {
-    if (const auto at = file.find(root); at != std::string::npos) {
-      file.erase(0, at);
-      break;
-    }
-  }
-  return std::string(site.instruction) + " at " + file + ":" + std::to_string(site.where.line()) + ":" +
-         std::to_string(site.where.column());
-}
-
-std::string text(const Extent& index) {
-  return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) + ")";
-}
-
-std::string name_of(const Thread& thread) { return "block " + text(thread.block->index) + ", thread " + std::to_string(thread.index); }
-
-/// "0-31 64" for sorted indices.
-std::string ranges(const std::vector<unsigned>& indices) {
-  std::string out;
-  for (std::size_t i = 0; i < indices.size();) {
-    std::size_t j = i;
-    while (j + 1 < indices.size() && indices[j + 1] == indices[j] + 1) ++j;
-    if (!out.empty()) out += ' ';
-    out += std::to_string(indices[i]);
-    if (j > i) out += "-" + std::to_string(indices[j]);
-    i = j + 1;
-  }
-  return out;
-}
-
-/// Leaves the running fiber for the scheduler of its block, and comes back when the scheduler resumes it.
-void suspend() {
-  auto& thread = static_cast<ThreadFiber&>(*current);
-  thread.fiber.suspend();
-  if (thread.block->cancelled) throw Cancelled{};
-}
 
 class SharedMemory {
  public:
@@ -102,11 +52,12 @@ class Worker {
 
  private:
   void reset(std::uint64_t linear_block);
-  void body(ThreadFiber& thread);
-  void resume(ThreadFiber& thread);
+  void body(Thread& thread);
+  void resume(Thread& thread);
   void run_warp(std::size_t warp);
   [[nodiscard]] std::optional<std::size_t> next_warp(std::size_t last);
   [[nodiscard]] unsigned next_lane(const Warp& warp, unsigned last);
+  void land_or_give_up();
   void cancel();
   [[nodiscard]] std::string deadlock() const;
 
@@ -115,7 +66,8 @@ class Worker {
   Block block_;
   SharedMemory shared_;
   std::vector<Warp> warps_;
-  std::vector<std::unique_ptr<ThreadFiber>> threads_;
+  std::vector<Warpgroup> groups_;
+  std::vector<std::unique_ptr<Thread>> threads_;
   std::mt19937_64 rng_;
   unsigned unfinished_ = 0;
   bool closing_ = false;
@@ -125,18 +77,27 @@ class Worker {
 Worker::Worker(Extent grid, Extent extent, std::size_t shared_bytes, const std::function<void()>& kernel, const Options& options)
     : kernel_(kernel), options_(options), shared_(shared_bytes) {
   block_.grid = grid;
-  block_.extent = extent;
   block_.threads = extent.x * extent.y * extent.z;
   block_.shared = shared_.data();
   block_.shared_bytes = shared_bytes;
   warps_.resize(block_.threads / warp_size);
+  groups_.resize(warps_.size() / warpgroup_warps);
   for (unsigned i = 0; i < block_.threads; ++i) {
-    auto& thread = *threads_.emplace_back(std::make_unique<ThreadFiber>());
+    auto& thread = *threads_.emplace_back(std::make_unique<Thread>());
     thread.block = &block_;
     thread.warp = &warps_[i / warp_size];
-    thread.index = i;
-    thread.lane = i % warp_size;
-    thread.warp->threads[thread.lane] = &thread;
+    thread.place = {.thread = i,
+                    .threads = block_.threads,
+                    .lane = i % warp_size,
+                    .block = {},
+                    .grid = grid,
+                    .shared = shared_.data(),
+                    .shared_bytes = shared_bytes};
+    thread.warp->threads[thread.place.lane] = &thread;
+    if (const unsigned group = i / warp_size / warpgroup_warps; group < groups_.size()) {
+      thread.warp->group = &groups_[group];
+      groups_[group].warps[i / warp_size % warpgroup_warps] = thread.warp;
+    }
     thread.fiber = Fiber(options.stack_bytes, [this, &thread] { body(thread); });
   }
 }
@@ -149,7 +110,7 @@ Worker::~Worker() {
 }
 
 // What a fiber does all its life: run the kernel once per block until the worker closes.
-void Worker::body(ThreadFiber& thread) {
+void Worker::body(Thread& thread) {
   while (!closing_) {
     try {
       if (!block_.cancelled) kernel_();
@@ -168,12 +129,24 @@ void Worker::reset(std::uint64_t linear_block) {
   block_.index = {static_cast<unsigned>(linear_block % grid.x), static_cast<unsigned>(linear_block / grid.x % grid.y),
                   static_cast<unsigned>(linear_block / grid.x / grid.y)};
   block_.cancelled = false;
-  for (Barrier& barrier : block_.barriers) barrier = {};
-  for (Warp& warp : warps_) warp.ready = ~0u, warp.arrived = 0;
+  for (BlockBarrier& barrier : block_.barriers) barrier = {};
+  block_.counting_barriers.clear();
+  block_.bulk_copies.clear();
+  block_.async_view.clear();
+  for (Warpgroup& group : groups_) group.meeting.arrived.clear();
+  for (Warp& warp : warps_) {
+    warp.ready = ~0u;
+    warp.meeting.arrived.clear();
+    warp.products.clear();
+    warp.product_commits.clear();
+    warp.fenced = false;
+  }
   for (auto& thread : threads_) {
+    thread->place.block = block_.index;
     thread->finished = false;
     thread->copies.clear();
     thread->commits.clear();
+    thread->accumulators.clear();
     thread->site = {};
   }
   unfinished_ = block_.threads;
@@ -186,18 +159,31 @@ void Worker::run(std::uint64_t linear_block) {
   for (std::size_t warp = warps_.size() - 1; unfinished_ > 0 && !failure_;) {
     const auto next = next_warp(warp);
     if (!next) {
-      failure_ = std::make_exception_ptr(LaunchError(deadlock()));
-      break;
+      // Nobody can go on without what is still on its way.
+      land_or_give_up();
+      continue;
     }
     warp = *next;
     run_warp(warp);
+  }
+  if (!failure_ && !block_.bulk_copies.empty()) {
+    failure_ = std::make_exception_ptr(
+        LaunchError("the block ended while a bulk copy to its shared memory was on its way\n  " + block_.bulk_copies.front().who));
   }
   if (!failure_) return;
   cancel();
   std::rethrow_exception(failure_);
 }
 
-void Worker::resume(ThreadFiber& thread) {
+void Worker::land_or_give_up() {
+  try {
+    if (!land_bulk_copy(block_)) throw LaunchError(deadlock());
+  } catch (const LaunchError&) {
+    failure_ = std::current_exception();
+  }
+}
+
+void Worker::resume(Thread& thread) {
   ++block_.statistics.switches;
   current = &thread;
   thread.fiber.resume();
@@ -209,7 +195,7 @@ void Worker::run_warp(std::size_t index) {
   for (unsigned lane = warp_size - 1; warp.ready != 0 && !failure_;) {
     lane = next_lane(warp, lane);
     warp.ready &= ~(1u << lane);
-    resume(static_cast<ThreadFiber&>(*warp.threads[lane]));
+    resume(*warp.threads[lane]);
     // A shuffled schedule leaves a warp anywhere, not only where it must wait.
     if (options_.seed != 0 && rng_() % 64 == 0) return;
   }
@@ -243,9 +229,9 @@ std::string Worker::deadlock() const {
   std::vector<unsigned> finished;
   for (const auto& thread : threads_) {
     if (thread->finished) {
-      finished.push_back(thread->index);
+      finished.push_back(thread->place.thread);
     } else {
-      waiting[text(thread->site)].push_back(thread->index);
+      waiting[text(thread->site)].push_back(thread->place.thread);
     }
   }
   std::string out = "deadlock in block " + text(block_.index);
@@ -254,140 +240,40 @@ std::string Worker::deadlock() const {
   return out;
 }
 
-}  // namespace
+const Place* place() { return &current->place; }
+void fail_with_text(const Site& site, const char* what) { fail(site, what); }
 
-bool Site::operator==(const Site& other) const {
-  const auto same = [](const char* a, const char* b) { return a == b || std::strcmp(a, b) == 0; };
-  return where.line() == other.where.line() && where.column() == other.where.column() && same(instruction, other.instruction) &&
-         same(where.file_name(), other.where.file_name());
-}
-
-void fail(const Site& site, const std::string& what) { throw LaunchError(what + "\n  " + name_of(*current) + ": " + text(site)); }
-
-bool arrive_in_warp(const Site& site, void* operands) {
-  Thread& me = *current;
-  Warp& warp = *me.warp;
-  me.operands = operands;
-  me.site = site;
-  if (warp.arrived != 0) {
-    const Thread& first = *warp.threads[static_cast<unsigned>(std::countr_zero(warp.arrived))];
-    if (first.site != site) {
-      fail(site, "divergence at a warp collective: lanes of one warp wait at different instructions\n  " + name_of(first) + ": " +
-                     text(first.site));
-    }
-  }
-  warp.arrived |= 1u << me.lane;
-  return warp.arrived == ~0u;
-}
-
-void release_warp() {
-  Warp& warp = *current->warp;
-  ++current->block->statistics.collectives;
-  warp.ready |= warp.arrived & ~(1u << current->lane);
-  warp.arrived = 0;
-}
-
-void wait_in_warp() { suspend(); }
-
-namespace {
-
-// bar.sync counts whole warps: all 32 lanes of each warp, at one instruction.
-void check_whole_warps(const Barrier& barrier, const Site& site) {
-  std::map<const Warp*, std::pair<std::uint32_t, const Thread*>> seen;
-  for (const Thread* thread : barrier.waiting) {
-    auto& [lanes, first] = seen[thread->warp];
-    if (lanes != 0 && first->site != thread->site) {
-      fail(site, "divergence at a barrier: " + name_of(*first) + " waits: " + text(first->site) + "\n  " + name_of(*thread) +
-                     " waits: " + text(thread->site));
-    }
-    if (lanes == 0) first = thread;
-    lanes |= 1u << thread->lane;
-  }
-  for (const auto& [warp, lanes] : seen) {
-    if (lanes.first != ~0u)
-      fail(site, "a barrier was completed by part of a warp: " + name_of(*lanes.second) + " came without its whole warp");
-  }
-}
+constexpr Runtime table = {
+    .place = place,
+    .fail = fail_with_text,
+    .collective = meet,
+    .block_barrier = wait_at_barrier,
+    .check_shared = check_shared,
+    .check_aligned = check_aligned,
+    .copy = issue_copy,
+    .copy_commit = commit_copies,
+    .copy_wait = await_copies,
+    .load_matrices = load_matrices,
+    .store_matrices = store_matrices,
+    .multiply_bf16 = multiply_bf16,
+    .multiply_f16 = multiply_f16,
+    .multiply_tf32 = multiply_tf32,
+    .barrier_init = init_counting_barrier,
+    .barrier_arrive = arrive_at_counting_barrier,
+    .barrier_wait = wait_at_counting_barrier,
+    .bulk_copy = issue_bulk_copy,
+    .fence_async = fence_async,
+    .product = issue_product,
+    .product_fence = fence_products,
+    .product_commit = commit_products,
+    .product_wait = await_products,
+};
 
 }  // namespace
 
-void wait_at_barrier(unsigned id, unsigned threads, const Site& site) {
-  Thread& me = *current;
-  me.site = site;
-  if (id >= named_barriers) fail(site, "barrier " + std::to_string(id) + " does not exist: there are 16");
-  if (threads == 0 || threads % warp_size != 0 || threads > me.block->threads) {
-    fail(site, "a barrier of " + std::to_string(threads) + " threads in a block of " + std::to_string(me.block->threads));
-  }
-  Barrier& barrier = me.block->barriers[id];
-  if (barrier.waiting.empty()) barrier.expected = threads;
-  if (barrier.expected != threads) {
-    fail(site, "barrier " + std::to_string(id) + " is awaited for " + std::to_string(barrier.expected) + " and for " +
-                   std::to_string(threads) + " threads; first came " + name_of(*barrier.waiting.front()) + ": " +
-                   text(barrier.waiting.front()->site));
-  }
-  barrier.waiting.push_back(&me);
-  if (barrier.waiting.size() < threads) return suspend();
-  check_whole_warps(barrier, site);
-  for (Thread* thread : barrier.waiting) {
-    if (thread != &me) thread->warp->ready |= 1u << thread->lane;
-  }
-  barrier.waiting.clear();
-  ++me.block->statistics.barriers;
-}
+constinit const Runtime* runtime = &table;
 
-void check_aligned(const void* address, std::size_t alignment, const Site& site) {
-  if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0)
-    fail(site, "address not aligned to " + std::to_string(alignment) + " bytes");
-}
-
-void check_shared(const void* address, std::size_t bytes, std::size_t alignment, const Site& site) {
-  const Block& block = *current->block;
-  const auto at = reinterpret_cast<std::uintptr_t>(address);
-  const auto begin = reinterpret_cast<std::uintptr_t>(block.shared);
-  if (block.shared == nullptr || at < begin || at + bytes > begin + block.shared_bytes) {
-    fail(site, "address outside the " + std::to_string(block.shared_bytes) + " bytes of shared memory, at byte " +
-                   std::to_string(static_cast<std::intptr_t>(at - begin)));
-  }
-  check_aligned(address, alignment, site);
-}
-
-void issue_copy(void* target, const void* source, unsigned bytes, unsigned valid_bytes, const Site& site) {
-  check_shared(target, bytes, bytes, site);
-  if (valid_bytes != 0) check_aligned(source, bytes, site);
-  // It may land at any time from here on, so whoever still reads the target is wrong.
-  std::memset(target, 0xFF, bytes);
-  current->copies.push_back({target, source, bytes, valid_bytes});
-}
-
-void commit_copies() { current->commits.push_back(current->copies.size()); }
-
-namespace {
-
-void land(Thread& thread, std::size_t copies) {
-  for (std::size_t i = 0; i < copies; ++i) {
-    const AsyncCopy& copy = thread.copies[i];
-    if (copy.valid_bytes != 0) std::memcpy(copy.target, copy.source, copy.valid_bytes);
-    std::memset(static_cast<char*>(copy.target) + copy.valid_bytes, 0, copy.bytes - copy.valid_bytes);
-  }
-  thread.copies.erase(thread.copies.begin(), thread.copies.begin() + static_cast<std::ptrdiff_t>(copies));
-}
-
-}  // namespace
-
-void await_copies(unsigned pending) {
-  Thread& me = *current;
-  if (me.commits.size() <= pending) return;
-  const std::size_t groups = me.commits.size() - pending;
-  const std::size_t copies = me.commits[groups - 1];
-  land(me, copies);
-  me.commits.erase(me.commits.begin(), me.commits.begin() + static_cast<std::ptrdiff_t>(groups));
-  for (std::size_t& commit : me.commits) commit -= copies;
-}
-
-void await_all_copies() {
-  land(*current, current->copies.size());
-  current->commits.clear();
-}
+const Runtime& runtime_table() { return table; }
 
 Statistics launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, const std::function<void()>& kernel,
                   const Options& options) {

@@ -2,12 +2,11 @@
 // travels along as a default argument, so that a fault can name it.
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <source_location>
 
-#include "kernel_templates/common/host/executor.hpp"
+#include "kernel_templates/common/host/runtime.hpp"
 #include "kernel_templates/common/numeric.cuh"
 
 namespace phitune {
@@ -16,28 +15,22 @@ namespace host {
 
 using Where = std::source_location;
 
-struct MatrixLoad {
-  u32* registers;
-  const void* row;
-};
-/// `matrices` 8x8 matrices of 16-bit elements; lane 8i + j names row j of matrix i.
-void load_matrices(const std::array<MatrixLoad*, warp_size>& lanes, int matrices, bool transposed);
-
-struct MatrixProduct {
-  float* c;
-  const u32* a;
-  const u32* b;
-};
-void multiply_bf16(const std::array<MatrixProduct*, warp_size>& lanes);
-void multiply_f16(const std::array<MatrixProduct*, warp_size>& lanes);
-void multiply_tf32(const std::array<MatrixProduct*, warp_size>& lanes);
+/// A collective of the running thread's warp: `Do`, a lambda without captures, receives the operands of all 32 lanes, once.
+template <class Operands, class Do>
+void warp_collective(const Site& site, Operands& mine, Do) {
+  runtime->collective(Group::warp, site, &mine, [](void* const* lanes) { Do{}(reinterpret_cast<Operands* const*>(lanes)); });
+}
 
 template <int N>
-void load_matrices_in_warp(const char* name, u32 (&r)[N], const void* row, bool transposed, const Where& where) {
-  MatrixLoad load{r, row};
+void move_matrices(const char* name, u32 (&r)[N], void* row, bool transposed, Perform perform, const Where& where) {
+  MatrixMove mine{r, row, N, transposed};
   const Site site{name, where};
-  if (current->lane < 8 * N) check_shared(row, 16, 16, site);
-  warp_collective(site, load, [&](const auto& lanes) { load_matrices(lanes, N, transposed); });
+  if (runtime->place()->lane < 8 * N) runtime->check_shared(row, 16, 16, site);
+  runtime->collective(Group::warp, site, &mine, perform);
+}
+template <int N>
+void load_matrices_in_warp(const char* name, u32 (&r)[N], const void* row, bool transposed, const Where& where) {
+  move_matrices(name, r, const_cast<void*>(row), transposed, runtime->load_matrices, where);
 }
 
 template <class T>
@@ -50,8 +43,8 @@ struct Shuffle {
 template <class T>
 T shuffle_in_warp(const char* name, T x, unsigned source, const Where& where) {
   Shuffle<T> mine{x, source % warp_size, T{}};
-  warp_collective({name, where}, mine, [](const auto& lanes) {
-    for (auto* to : lanes) to->result = lanes[to->source]->value;
+  warp_collective({name, where}, mine, [](Shuffle<T>* const* lanes) {
+    for (unsigned i = 0; i < warp_size; ++i) lanes[i]->result = lanes[lanes[i]->source]->value;
   });
   return mine.result;
 }
@@ -60,33 +53,32 @@ T shuffle_in_warp(const char* name, T x, unsigned source, const Where& where) {
 
 // ---- where a thread is ----
 
-inline int thread_index() { return static_cast<int>(host::current->index); }
-inline int block_threads() { return static_cast<int>(host::current->block->threads); }
-inline int block_index_x() { return static_cast<int>(host::current->block->index.x); }
-inline int block_index_y() { return static_cast<int>(host::current->block->index.y); }
-inline int block_index_z() { return static_cast<int>(host::current->block->index.z); }
-inline int grid_size_x() { return static_cast<int>(host::current->block->grid.x); }
-inline int grid_size_y() { return static_cast<int>(host::current->block->grid.y); }
-inline int grid_size_z() { return static_cast<int>(host::current->block->grid.z); }
-inline int lane() { return static_cast<int>(host::current->lane); }
+inline int thread_index() { return static_cast<int>(host::runtime->place()->thread); }
+inline int block_threads() { return static_cast<int>(host::runtime->place()->threads); }
+inline int block_index_x() { return static_cast<int>(host::runtime->place()->block.x); }
+inline int block_index_y() { return static_cast<int>(host::runtime->place()->block.y); }
+inline int block_index_z() { return static_cast<int>(host::runtime->place()->block.z); }
+inline int grid_size_x() { return static_cast<int>(host::runtime->place()->grid.x); }
+inline int grid_size_y() { return static_cast<int>(host::runtime->place()->grid.y); }
+inline int grid_size_z() { return static_cast<int>(host::runtime->place()->grid.z); }
+inline int lane() { return static_cast<int>(host::runtime->place()->lane); }
 // A shuffle on the GPU, so the whole warp must come here too.
 inline int warp(const host::Where& where = host::Where::current()) {
-  return static_cast<int>(host::shuffle_in_warp("warp", host::current->index / host::warp_size, 0, where));
+  return static_cast<int>(host::shuffle_in_warp("warp", host::runtime->place()->thread / host::warp_size, 0, where));
 }
 
-inline char* shared_memory() { return host::current->block->shared; }
+inline char* shared_memory() { return host::runtime->place()->shared; }
 
 // ---- barriers ----
 
 inline void block_barrier(const host::Where& where = host::Where::current()) {
-  host::wait_at_barrier(0, host::current->block->threads, {"block_barrier", where});
+  host::runtime->block_barrier(0, host::runtime->place()->threads, {"block_barrier", where});
 }
 inline void named_barrier(int id, int threads, const host::Where& where = host::Where::current()) {
-  host::wait_at_barrier(static_cast<unsigned>(id), static_cast<unsigned>(threads), {"named_barrier", where});
+  host::runtime->block_barrier(static_cast<unsigned>(id), static_cast<unsigned>(threads), {"named_barrier", where});
 }
 inline void warp_barrier(const host::Where& where = host::Where::current()) {
-  int nothing = 0;
-  host::warp_collective({"warp_barrier", where}, nothing, [](const auto&) {});
+  host::runtime->collective(host::Group::warp, {"warp_barrier", where}, nullptr, nullptr);
 }
 
 // ---- asynchronous copies to shared memory ----
@@ -95,29 +87,29 @@ inline void warp_barrier(const host::Where& where = host::Where::current()) {
 inline u32 shared_address(const void* p) { return static_cast<u32>(static_cast<const char*>(p) - shared_memory()); }
 
 inline void cp_async_16(void* smem, const void* gmem, bool valid, const host::Where& where = host::Where::current()) {
-  host::issue_copy(smem, gmem, 16, valid ? 16 : 0, {"cp_async_16", where});
+  host::runtime->copy(smem, gmem, 16, valid ? 16 : 0, {"cp_async_16", where});
 }
 inline void cp_async_4(void* smem, const void* gmem, bool valid, const host::Where& where = host::Where::current()) {
-  host::issue_copy(smem, gmem, 4, valid ? 4 : 0, {"cp_async_4", where});
+  host::runtime->copy(smem, gmem, 4, valid ? 4 : 0, {"cp_async_4", where});
 }
-inline void cp_async_commit() { host::commit_copies(); }
+inline void cp_async_commit() { host::runtime->copy_commit(); }
 template <int N>
 void cp_async_wait() {
   static_assert(N >= 0);
-  host::await_copies(N);
+  host::runtime->copy_wait(N);
 }
 
 // ---- 16-byte loads and stores of global memory ----
 
 inline U4 load_global_16(const void* p, const host::Where& where = host::Where::current()) {
-  host::check_aligned(p, 16, {"load_global_16", where});
+  host::runtime->check_aligned(p, 16, {"load_global_16", where});
   U4 r;
   std::memcpy(&r, p, sizeof r);
   return r;
 }
 inline U4 load_global_16_streaming(const void* p, const host::Where& where = host::Where::current()) { return load_global_16(p, where); }
 inline void store_global_16(void* p, U4 v, const host::Where& where = host::Where::current()) {
-  host::check_aligned(p, 16, {"store_global_16", where});
+  host::runtime->check_aligned(p, 16, {"store_global_16", where});
   std::memcpy(p, &v, sizeof v);
 }
 
@@ -140,15 +132,15 @@ inline void ldmatrix_x2_trans(u32 (&r)[2], const void* smem_row, const host::Whe
 
 inline void mma_m16n8k16_bf16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], const host::Where& where = host::Where::current()) {
   host::MatrixProduct mine{c, a, b};
-  host::warp_collective({"mma_m16n8k16_bf16", where}, mine, host::multiply_bf16);
+  host::runtime->collective(host::Group::warp, {"mma_m16n8k16_bf16", where}, &mine, host::runtime->multiply_bf16);
 }
 inline void mma_m16n8k16_f16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], const host::Where& where = host::Where::current()) {
   host::MatrixProduct mine{c, a, b};
-  host::warp_collective({"mma_m16n8k16_f16", where}, mine, host::multiply_f16);
+  host::runtime->collective(host::Group::warp, {"mma_m16n8k16_f16", where}, &mine, host::runtime->multiply_f16);
 }
 inline void mma_m16n8k8_tf32(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], const host::Where& where = host::Where::current()) {
   host::MatrixProduct mine{c, a, b};
-  host::warp_collective({"mma_m16n8k8_tf32", where}, mine, host::multiply_tf32);
+  host::runtime->collective(host::Group::warp, {"mma_m16n8k8_tf32", where}, &mine, host::runtime->multiply_tf32);
 }
 
 // ---- packed 16-bit arithmetic and conversions ----
@@ -188,10 +180,10 @@ inline u32 permute_bytes(u32 a, u32 b, u32 selector) {
 }
 
 inline u32 shuffle_xor(u32 x, int mask, const host::Where& where = host::Where::current()) {
-  return host::shuffle_in_warp("shuffle_xor", x, host::current->lane ^ static_cast<unsigned>(mask), where);
+  return host::shuffle_in_warp("shuffle_xor", x, host::runtime->place()->lane ^ static_cast<unsigned>(mask), where);
 }
 inline float shuffle_xor(float x, int mask, const host::Where& where = host::Where::current()) {
-  return host::shuffle_in_warp("shuffle_xor", x, host::current->lane ^ static_cast<unsigned>(mask), where);
+  return host::shuffle_in_warp("shuffle_xor", x, host::runtime->place()->lane ^ static_cast<unsigned>(mask), where);
 }
 inline u32 shuffle(u32 x, int source, const host::Where& where = host::Where::current()) {
   return host::shuffle_in_warp("shuffle", x, static_cast<unsigned>(source), where);

@@ -1,0 +1,98 @@
+// The CPU meaning of every function of cuda/instructions_sm90.cuh.
+#pragma once
+
+#include "kernel_templates/common/host/instructions.hpp"
+
+namespace phitune {
+
+// ---- barriers in shared memory that count arrivals and bytes ----
+
+/// Only its address counts here: the emulator keeps the state, so that stray writes cannot hide a fault.
+struct alignas(8) Barrier {
+  u64 state;
+};
+
+inline void barrier_init(Barrier* barrier, int arrivals, const host::Where& where = host::Where::current()) {
+  host::runtime->barrier_init(barrier, static_cast<unsigned>(arrivals), {"barrier_init", where});
+}
+inline void barrier_init_fence() {}
+inline void barrier_arrive(Barrier* barrier, const host::Where& where = host::Where::current()) {
+  host::runtime->barrier_arrive(barrier, 0, {"barrier_arrive", where});
+}
+inline void barrier_arrive_expect(Barrier* barrier, int bytes, const host::Where& where = host::Where::current()) {
+  host::runtime->barrier_arrive(barrier, static_cast<unsigned>(bytes), {"barrier_arrive_expect", where});
+}
+inline void barrier_wait(Barrier* barrier, int parity, const host::Where& where = host::Where::current()) {
+  host::runtime->barrier_wait(barrier, static_cast<unsigned>(parity), {"barrier_wait", where});
+}
+
+// ---- copies ----
+
+inline void bulk_copy(void* smem, const void* gmem, int bytes, Barrier* barrier, const host::Where& where = host::Where::current()) {
+  host::runtime->bulk_copy(smem, gmem, static_cast<unsigned>(bytes), barrier, {"bulk_copy", where});
+}
+inline void fence_async_shared(const host::Where& where = host::Where::current()) {
+  host::runtime->fence_async({"fence_async_shared", where});
+}
+inline void stmatrix_x4_trans(void* smem_row, const u32 (&r)[4], const host::Where& where = host::Where::current()) {
+  u32 registers[4] = {r[0], r[1], r[2], r[3]};
+  host::move_matrices("stmatrix_x4_trans", registers, smem_row, true, host::runtime->store_matrices, where);
+}
+
+// ---- registers of a warpgroup ----
+
+namespace host {
+
+template <int Registers>
+void set_registers(const char* name, const Where& where) {
+  static_assert(Registers >= 24 && Registers <= 256 && Registers % 8 == 0, "setmaxnreg takes 24 to 256 registers in steps of 8");
+  runtime->collective(Group::warpgroup, {name, where}, nullptr, nullptr);
+}
+
+}  // namespace host
+
+template <int Registers>
+void registers_increase(const host::Where& where = host::Where::current()) {
+  host::set_registers<Registers>("registers_increase", where);
+}
+template <int Registers>
+void registers_decrease(const host::Where& where = host::Where::current()) {
+  host::set_registers<Registers>("registers_decrease", where);
+}
+
+// ---- asynchronous matrix products (warpgroup) ----
+
+struct SharedMatrix {
+  u64 bits;
+  [[nodiscard]] SharedMatrix at(int bytes) const { return {bits + static_cast<u64>(bytes >> 4)}; }
+};
+inline SharedMatrix shared_matrix(const void* smem, int k_stride, int n_stride) {
+  return {static_cast<u64>((shared_address(smem) & 0x3ffffu) >> 4) | static_cast<u64>(k_stride >> 4) << 16 |
+          static_cast<u64>(n_stride >> 4) << 32};
+}
+
+inline void wgmma_fence(const host::Where& where = host::Where::current()) { host::runtime->product_fence({"wgmma_fence", where}); }
+inline void wgmma_commit(const host::Where& where = host::Where::current()) { host::runtime->product_commit({"wgmma_commit", where}); }
+template <int N>
+void wgmma_wait(const host::Where& where = host::Where::current()) {
+  static_assert(N >= 0 && N <= 7);
+  host::runtime->product_wait(N, {"wgmma_wait", where});
+}
+template <int N>
+void settle(float (&)[N]) {}
+template <int N>
+void settle(u32 (&)[N]) {}
+
+template <int N, bool NContiguous>
+void wgmma_bf16(float (&c)[N / 2], const u32 (&a)[4], SharedMatrix b, bool accumulate, const host::Where& where = host::Where::current()) {
+  host::WarpgroupProduct product;
+  product.c = c;
+  product.a = a;
+  product.b_descriptor = b.bits;
+  product.n = N;
+  product.n_contiguous = NContiguous;
+  product.accumulate = accumulate;
+  host::runtime->product(product, {"wgmma_bf16", where});
+}
+
+}  // namespace phitune
