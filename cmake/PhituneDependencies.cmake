@@ -8,6 +8,7 @@ endfunction()
 
 if(PHITUNE_PORTABLE)  # what the target machine need not have is linked statically or used header-only
   set(ZLIB_USE_STATIC_LIBS ON)
+  set(Boost_USE_STATIC_LIBS ON)
   find_library(SQLite3_LIBRARY NAMES libsqlite3.a)
 endif()
 
@@ -28,9 +29,7 @@ else()
   set(PHITUNE_FMT fmt::fmt)
   set(PHITUNE_TOML tomlplusplus::tomlplusplus)
 endif()
-if(PHITUNE_BUILD_TESTS)
-  phitune_require(Boost libboost-context-dev 1.74 COMPONENTS context)  # fibers of the CPU emulator for kernels
-endif()
+phitune_require(Boost libboost-context-dev 1.74 COMPONENTS context)  # fibers of the CPU emulator for kernels
 
 find_package(CUDAToolkit 12.8 QUIET)  # cudaLibraryLoadData and its kin
 if(NOT CUDAToolkit_FOUND)

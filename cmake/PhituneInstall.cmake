@@ -3,7 +3,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(TARGETS phitune RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS phitune_search phitune_kernel_templates phitune_harness phitune_reports EXPORT phituneTargets
+install(TARGETS phitune_search phitune_kernel_templates phitune_host_emulator phitune_harness phitune_reports EXPORT phituneTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 foreach(room search kernel_templates harness reports)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${room}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/phitune/${room}

@@ -44,6 +44,8 @@ struct EmbeddedHeader {
   std::string_view text;
 };
 [[nodiscard]] const std::vector<EmbeddedHeader>& embedded_headers();
+/// Those under kernel_templates/common/host/, by which templates run on the CPU. Apart, because they are no part of what a GPU runs.
+[[nodiscard]] const std::vector<EmbeddedHeader>& embedded_host_headers();
 
 /// FLOPs on the matrix units and least bytes to and from device memory, by DESIGN section 2; `useful` leaves tile padding out.
 struct Work {

@@ -2,7 +2,7 @@
 //
 //   <directory>/<first two digits of the key>/<key>/
 //     kernel.cu      the generated source, for a person to read
-//     kernel.cubin   the machine code; absent when the source does not compile
+//     kernel.cubin   the machine code (for the CPU: a shared object); absent when the source does not compile
 //     log.txt        what the compiler said
 //     entry.json     format, key, outcome, options, compiler, headers, and the SHA-256 of kernel.cubin and log.txt
 //
