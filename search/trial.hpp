@@ -99,6 +99,7 @@ struct DeviceInfo {
   double copy_tbps = 0;            // measured in this run: read + write, 1e12 bytes/s; 0: not measured
   double matrix_tflops = 0;        // measured in this run, dense bf16; 0: not measured
   bool replayed = false;           // numbers come from a recording
+  bool emulated = false;           // times are those of emulation on a CPU: no GPU's, and nothing to be compared with one
 };
 
 }  // namespace phitune

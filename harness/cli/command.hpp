@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/device/device.hpp"
 #include "harness/store/store.hpp"
 #include "harness/suite.hpp"
 #include "search/trial.hpp"
@@ -62,7 +63,13 @@ struct CompilerFlags {
   void add_to(CLI::App& command);
 };
 
-/// What NVRTC is asked for on this architecture name; the limits a space needs when there is no device ("sm_90a" -> H100-class).
-[[nodiscard]] DeviceInfo nominal_device(const std::string& architecture);
+/// The device of a command that runs or recalls candidates.
+struct DeviceFlags {
+  std::string name = "cuda:0";
+  double emulation_limit_s = HostOptions{}.limit_s;
+  void add_to(CLI::App& command, const std::string& what);
+  /// `cache`: folder of compiled kernels. Throws what open_device throws.
+  [[nodiscard]] std::unique_ptr<Device> open(Use use, const std::string& cache) const;
+};
 
 }  // namespace phitune::cli

@@ -9,6 +9,7 @@
 #include "harness/cli/output.hpp"
 #include "harness/compile/compiler.hpp"
 #include "harness/compile/static_gate.hpp"
+#include "harness/device/nominal_device.hpp"
 #include "harness/error.hpp"
 #include "harness/tune/progress.hpp"
 #include "harness/tune/stage_search.hpp"

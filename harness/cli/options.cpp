@@ -2,10 +2,8 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
-#include <map>
 
 #include "harness/cli/command.hpp"
-#include "harness/compile/compiler.hpp"
 #include "harness/error.hpp"
 
 namespace phitune::cli {
@@ -75,35 +73,17 @@ void CompilerFlags::add_to(CLI::App& command) {
   command.add_option("--threads", threads, "compile threads; 0: one per hardware thread")->check(at_least(0))->capture_default_str();
 }
 
-DeviceInfo nominal_device(const std::string& architecture) {
-  struct Limits {
-    int compute_capability, multiprocessors;
-    std::int64_t shared_per_block, shared_per_multiprocessor;
-  };
-  // Opt-in and total shared memory from the CUDA programming guide's table of compute capabilities; multiprocessors of a typical part.
-  constexpr std::int64_t kib = 1024;
-  static const std::map<std::string, Limits> known = {
-      {"sm_80", {80, 108, 163 * kib, 164 * kib}},    {"sm_86", {86, 84, 99 * kib, 100 * kib}},
-      {"sm_87", {87, 16, 163 * kib, 164 * kib}},     {"sm_89", {89, 128, 99 * kib, 100 * kib}},
-      {"sm_90", {90, 132, 227 * kib, 228 * kib}},    {"sm_90a", {90, 132, 227 * kib, 228 * kib}},
-      {"sm_100", {100, 148, 227 * kib, 228 * kib}},  {"sm_100a", {100, 148, 227 * kib, 228 * kib}},
-      {"sm_103a", {103, 148, 227 * kib, 228 * kib}}, {"sm_120", {120, 170, 99 * kib, 100 * kib}},
-      {"sm_120a", {120, 170, 99 * kib, 100 * kib}},
-  };
-  const auto place = known.find(architecture);
-  if (place == known.end()) {
-    std::string names;
-    for (const auto& [name, limits] : known) names += " " + name;
-    throw Error(ExitCode::bad_input, fmt::format("unknown architecture '{}'. Known:{}", architecture, names));
-  }
-  DeviceInfo device;
-  device.name = "any " + architecture + " device";
-  device.architecture = architecture;
-  device.compute_capability = place->second.compute_capability;
-  device.multiprocessors = place->second.multiprocessors;
-  device.shared_per_block = place->second.shared_per_block;
-  device.shared_per_multiprocessor = place->second.shared_per_multiprocessor;
-  return device;
+void DeviceFlags::add_to(CLI::App& command, const std::string& what) {
+  command.add_option("--device", name, what)->capture_default_str();
+  command
+      .add_option("--emulation-limit", emulation_limit_s,
+                  "on the device host: seconds that the emulation of one launch may be estimated to take; what takes longer is pruned")
+      ->check(at_least(0))
+      ->capture_default_str();
+}
+
+std::unique_ptr<Device> DeviceFlags::open(Use use, const std::string& cache) const {
+  return open_device(name, use, {.cache_directory = cache, .limit_s = emulation_limit_s});
 }
 
 }  // namespace phitune::cli

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "harness/cli/command.hpp"
+#include "harness/device/nominal_device.hpp"
 #include "harness/tune/stage_search.hpp"
 
 namespace phitune::cli {

@@ -18,7 +18,7 @@ struct SweepFlags {
   ProblemOptions problems;
   CompilerFlags compiler;
   SweepOptions options;
-  std::string device = "cuda:0";
+  DeviceFlags device;
   std::string database = "phitune.db";
   std::string compile = "all";
   bool hot = false;
@@ -51,6 +51,7 @@ nlohmann::json to_json(const SweepSummary& summary) {
   const DeviceInfo& device = summary.sweep.device;
   return {{"device", device.name},
           {"replayed", device.replayed},
+          {"emulated", device.emulated},
           {"sweep", summary.sweep.uid},
           {"seconds", summary.seconds},
           {"trials", summary.trials},
@@ -67,7 +68,9 @@ nlohmann::json to_json(const SweepSummary& summary) {
 
 void print(const SweepSummary& summary) {
   const DeviceInfo& device = summary.sweep.device;
-  fmt::print("{}{}\n", device.name, device.replayed ? " (replayed: every time below is the recording's)" : "");
+  fmt::print("{}{}\n", device.name, device.replayed   ? " (replayed: every time below is the recording's)"
+             : device.emulated ? " (CPU emulation: right or wrong counts below, and no time says anything about a GPU)"
+                               : "");
   fmt::print("{:<22}{:>12}{:>10}{:>9}{:>8}  {}\n", "problem", "median ms", "IQR", "x floor", "trials", "winner");
   for (const ProblemSummary& problem : summary.problems) {
     if (!problem.winner) {
@@ -94,7 +97,9 @@ void print(const SweepSummary& summary) {
 void announce(Progress& progress, const SweepFlags& flags, const Suite& suite, const DeviceInfo& device, const Compiler& compiler) {
   const std::string cache = compiler.options().cache_directory.string();
   progress.note(fmt::format("{}, {}{}; {} of suite {}; database {}", device.name, device.architecture,
-                            device.replayed ? " (replayed: nothing is measured here)" : "", counted(suite.problems.size(), "problem"),
+                            device.replayed   ? " (replayed: nothing is measured here)"
+                            : device.emulated ? " (CPU emulation: its times are no GPU's)"
+                                              : "", counted(suite.problems.size(), "problem"),
                             suite.name, flags.database));
   progress.note(fmt::format("NVRTC {} on {}; {}", Compiler::nvrtc_version(), counted(compiler.options().threads, "thread"),
                             cache.empty() ? "compiled kernels are not kept" : "compiled kernels in " + cache));
@@ -121,10 +126,10 @@ void require_recorded(const Suite& suite, const ReplayDevice& device, const std:
 
 void prepare_replay(SweepFlags& flags, const Suite& suite, const Device& device) {
   if (const auto* replay = dynamic_cast<const ReplayDevice*>(&device)) {
-    require_recorded(suite, *replay, flags.device);
+    require_recorded(suite, *replay, flags.device.name);
     adopt_limits(flags, replay->sweep());
   } else if (flags.options.compile == CompileScope::leading) {
-    throw Error(ExitCode::usage, "--compile leading is for recordings: a GPU must be given the code of every candidate that it runs");
+    throw Error(ExitCode::usage, "--compile leading is for recordings: a device must be given the code of every candidate that it runs");
   }
 }
 
@@ -132,7 +137,7 @@ int run(SweepFlags flags) {
   const Suite suite = flags.problems.load();
   flags.options.stage_policy.cold_l2 = flags.options.final_policy.cold_l2 = !flags.hot;
   flags.options.compile = flags.compile == "all" ? CompileScope::all : CompileScope::leading;
-  const std::unique_ptr<Device> device = open_device(flags.device);
+  const std::unique_ptr<Device> device = flags.device.open(Use::measure, flags.compiler.cache);
   prepare_replay(flags, suite, *device);
   flags.options.stage_policy.seed = flags.options.final_policy.seed = flags.options.search.seed;
   Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
@@ -186,7 +191,7 @@ void add_sweep(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("sweep", "Tune a suite of problems: compile, verify, time, keep the winners");
   auto flags = std::make_shared<SweepFlags>();
   flags->problems.add_to(*command);
-  command->add_option("--device", flags->device, "cuda:N, or replay:FILE to answer from a recorded sweep")->capture_default_str();
+  flags->device.add_to(*command, "cuda:N, replay:FILE to answer from a recorded sweep, or host[:sm_90a] to run small problems on this CPU");
   command->add_option("--db", flags->database, "database to add to; made when it does not exist")->capture_default_str();
   add_limits(*command, *flags);
   flags->compiler.add_to(*command);
@@ -205,7 +210,8 @@ void add_sweep(CLI::App& app, Action& action) {
       "Examples:\n"
       "  phitune sweep --suite data/suites/paper.toml --db phitune.db\n"
       "  phitune sweep --problem \"b1 t4096|16384|65536 h8 d64 p2 bf16 gated\" --trials 30\n"
-      "  phitune sweep --suite data/suites/paper.toml --device replay:data/recordings/nvidia-h200.jsonl.gz --compile leading");
+      "  phitune sweep --suite data/suites/paper.toml --device replay:data/recordings/nvidia-h200.jsonl.gz --compile leading\n"
+      "  phitune sweep --problem \"b1 t200 h2 d16 p2 bf16 gated\" --device host --trials 2     (no GPU: are the kernels right?)");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

@@ -62,26 +62,29 @@ Found find_compiler() {
   for (auto& command : candidates) {
     if (auto version = version_of(command)) return {std::move(command), std::move(*version)};
     if (command == named) {
-      throw Error(ExitCode::no_device,
-                  fmt::format("CXX is set to '{}', which does not run as a C++ compiler. Unset it, or set it to one (g++ or clang++).", set));
+      throw Error(
+          ExitCode::no_device,
+          fmt::format("CXX is set to '{}', which does not run as a C++ compiler. Unset it, or set it to one (g++ or clang++).", set));
     }
   }
-  throw Error(ExitCode::no_device,
-              "the device host runs kernels that a C++20 compiler makes for this CPU, and there is none: neither c++, g++ nor clang++ is in "
-              "PATH. Install one (apt-get install g++), or set CXX.");
+  throw Error(
+      ExitCode::no_device,
+      "the device host runs kernels that a C++20 compiler makes for this CPU, and there is none: neither c++, g++ nor clang++ is in "
+      "PATH. Install one (apt-get install g++), or set CXX.");
 }
 
 std::vector<std::string> options() {
   // The emulator's exceptions pass through a kernel, which has nothing to unwind; so it needs tables, and no C++ runtime of its own.
   // Without contraction, every compiler rounds alike.
-  std::vector<std::string> all = {"-std=c++20",      "-O1", "-shared", "-fPIC", "-fno-exceptions",     "-fasynchronous-unwind-tables",
-                                  "-fno-rtti",       "-w",  "-x",      "c++",   "-fno-strict-aliasing", "-ffp-contract=off",
+  std::vector<std::string> all = {"-std=c++20",         "-O1", "-shared", "-fPIC", "-fno-exceptions",      "-fasynchronous-unwind-tables",
+                                  "-fno-rtti",          "-w",  "-x",      "c++",   "-fno-strict-aliasing", "-ffp-contract=off",
                                   "-fvisibility=hidden"};
   // A sanitized phitune runs sanitized kernels.
   const std::string sanitize = PHITUNE_SANITIZE;
   if (!sanitize.empty()) {
     all.push_back("-fsanitize=" + sanitize);
-    for (const char* option : {"-fno-sanitize=vptr", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"}) all.emplace_back(option);
+    for (const char* option : {"-fno-sanitize=vptr", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"})
+      all.emplace_back(option);
   }
   return all;
 }
@@ -104,7 +107,8 @@ class WorkFolder {
   WorkFolder() {
     std::string name = (fs::temp_directory_path() / "phitune-host-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr)
-      throw Error(ExitCode::io, fmt::format("cannot make the folder {}: {}. Free some space there, or set TMPDIR", name, std::strerror(errno)));
+      throw Error(ExitCode::io,
+                  fmt::format("cannot make the folder {}: {}. Free some space there, or set TMPDIR", name, std::strerror(errno)));
     path_ = name;
   }
   ~WorkFolder() {
@@ -183,7 +187,8 @@ CacheEntry HostCompiler::State::run_compiler(const std::string& text, const std:
   std::vector<std::string> command = compiler.command;
   const std::vector<std::string> flags = options();
   command.insert(command.end(), flags.begin(), flags.end());
-  for (const std::string& word : {"-I" + folder.path().string(), source.string(), std::string("-o"), object.string()}) command.push_back(word);
+  for (const std::string& word : {"-I" + folder.path().string(), source.string(), std::string("-o"), object.string()})
+    command.push_back(word);
   const auto start = std::chrono::steady_clock::now();
   ProcessResult compiled = run_process(command);
   ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();

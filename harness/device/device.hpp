@@ -1,6 +1,7 @@
-// The thing that answers "is this config right, and how long does it take": a GPU, or a recording of one.
+// The thing that answers "is this config right, and how long does it take": a GPU, a recording of one, or the CPU in its place.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
@@ -43,7 +44,7 @@ class Device {
   virtual Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) = 0;
 
   /// What run_stage would answer, told without the stage's code: the trial that a recording holds, or one pruned for not being in it (both
-  /// hashes empty). Nothing on a device that runs what it is asked about.
+  /// hashes empty); or that a device that runs what it is asked about will not run this, and why. Nothing when only a run can tell.
   [[nodiscard]] virtual std::optional<Trial> recall(const PlanStage& /*stage*/, const MeasurePolicy& /*policy*/) const {
     return std::nullopt;
   }
@@ -58,8 +59,14 @@ class Device {
 /// slow the device down beyond recognition need (compute-sanitizer).
 enum class Use { measure, verify };
 
-/// "cuda:0" or "replay:FILE". Throws Error with what to do when there is no such device.
-[[nodiscard]] std::unique_ptr<Device> open_device(const std::string& name, Use use = Use::measure);
+/// For the device host alone.
+struct HostOptions {
+  std::filesystem::path cache_directory;  // of kernels compiled for the CPU; empty: none
+  double limit_s = 60;                    // a launch whose emulation is estimated to take longer is pruned
+};
+
+/// "cuda:0", "replay:FILE", "host" or "host:sm_90a". Throws Error with what to do when there is no such device.
+[[nodiscard]] std::unique_ptr<Device> open_device(const std::string& name, Use use = Use::measure, const HostOptions& host = {});
 
 /// The GPUs of this machine, unmeasured (copy_tbps and matrix_tflops are 0); `reason` says why there are none. Never throws.
 struct DeviceList {

@@ -3,52 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <map>
-#include <optional>
 
 #include "harness/device/gpu_properties.hpp"
 #include "harness/device/gpu_session.hpp"
 #include "harness/device/trial_run.hpp"
 #include "harness/error.hpp"
 #include "harness/measure/statistics.hpp"
-#include "harness/verify/oracle.hpp"
 
 namespace phitune {
 
 namespace {
-
-constexpr std::size_t kKeptReferences = 64;
-
-using Checks = std::shared_ptr<const std::vector<Check>>;
-
-class Stopwatch {
- public:
-  [[nodiscard]] double ms() const { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-/// References computed before, by what they are references of; the oldest is forgotten.
-class References {
- public:
-  template <typename Make>
-  Checks get(const std::string& key, Make&& make) {
-    const auto found = std::ranges::find(kept_, key, &Kept::key);
-    if (found != kept_.end()) return found->checks;
-    if (kept_.size() >= kKeptReferences) kept_.erase(kept_.begin());
-    kept_.push_back({key, std::make_shared<const std::vector<Check>>(make())});
-    return kept_.back().checks;
-  }
-
- private:
-  struct Kept {
-    std::string key;
-    Checks checks;
-  };
-  std::vector<Kept> kept_;
-};
 
 /// Makes the device current and the context alive.
 int select(int ordinal) {
@@ -62,12 +26,6 @@ void time_into(Result& result, Timing timing) {
     result.reason = std::move(*reason);
   }
   result.timing = std::move(timing);
-}
-
-void judge(Result& result, cuda::TrialledOutcome trialled) {
-  result.outcome = trialled.outcome;
-  result.reason = std::move(trialled.reason);
-  result.errors = trialled.errors;
 }
 
 }  // namespace
@@ -167,10 +125,8 @@ struct GpuDevice::State {
   Args bind_plan(const StageProblem& whole, const PlanShape& shape, InputKind kind, std::uint64_t seed) {
     const Problem& problem = whole.problem;
     Args args;
-    std::vector<Buffer> inputs{Buffer::q, Buffer::k, Buffer::v};
-    if (problem.gated) inputs.push_back(Buffer::log_g);
-    if (problem.initial_state) inputs.push_back(Buffer::initial_state);
-    for (const Buffer buffer : inputs) set_pointer(args, buffer, session->pool.input(input_tensor(buffer, whole, seed, kind)));
+    for (const Buffer buffer : plan_inputs(problem))
+      set_pointer(args, buffer, session->pool.input(input_tensor(buffer, whole, seed, kind)));
     for (const Buffer buffer : plan_outputs(problem)) {
       set_pointer(args, buffer, session->pool.scratch(std::string(to_string(buffer)), buffer_shape(buffer, whole).size_bytes()));
     }
@@ -178,45 +134,28 @@ struct GpuDevice::State {
     return args;
   }
 
-  static std::vector<Buffer> plan_outputs(const Problem& problem) {
-    if (problem.final_state) return {Buffer::y, Buffer::final_state};
-    return {Buffer::y};
-  }
-
   /// Verifies one plan on one kind of input; every kind of input is its own use of the pool.
-  cuda::TrialledOutcome verify_plan(const StageProblem& whole, std::span<const ExecutableStage> stages, InputKind kind,
-                                    const MeasurePolicy& policy) {
+  TrialledOutcome verify_plan(const StageProblem& whole, std::span<const ExecutableStage> stages, InputKind kind,
+                              const MeasurePolicy& policy) {
     const Problem& problem = whole.problem;
     session->begin();
     const Args args = bind_plan(whole, shape_of(stages), kind, policy.seed);
-    const Checks checks = references.get(fmt::format("{} {} {}", problem.key(), to_string(kind), policy.seed),
-                                         [&] { return plan_checks(problem, policy.seed, kind); });
+    const Checks checks = references.of_plan(problem, policy.seed, kind);
     const cuda::Pipeline& pipeline = session->load(stages, args);
     const std::vector<Buffer> outputs = plan_outputs(problem);
-    cuda::TrialledOutcome outcome = cuda::verify_on_device(*session, {.pipeline = pipeline,
-                                                                      .args = args,
-                                                                      .problem = whole,
-                                                                      .outputs = outputs,
-                                                                      .checks = *checks,
-                                                                      .timeout_ms = policy.timeout_ms,
-                                                                      .finite = kind == InputKind::normal});
-    if (outcome.outcome != Outcome::ok && kind != InputKind::normal)
-      outcome.reason = fmt::format("with {}: {}", to_string(kind), outcome.reason);
-    return outcome;
+    return cuda::verify_on_device(*session, {.pipeline = pipeline,
+                                             .args = args,
+                                             .problem = whole,
+                                             .outputs = outputs,
+                                             .checks = *checks,
+                                             .timeout_ms = policy.timeout_ms,
+                                             .finite = kind == InputKind::normal});
   }
 
   Result verify_plan_on_all(const StageProblem& whole, std::span<const ExecutableStage> stages, const MeasurePolicy& policy) {
     return guarded(policy, [&](Result& result) {
       const Stopwatch watch;
-      judge(result, verify_plan(whole, stages, InputKind::normal, policy));
-      if (policy.adversarial) {
-        for (const InputKind kind : adversarial_kinds()) {
-          if (result.outcome != Outcome::ok) break;
-          cuda::TrialledOutcome outcome = verify_plan(whole, stages, kind, policy);
-          // The stored errors stay those of normal inputs, which the tolerance's relative l2 is about.
-          if (outcome.outcome != Outcome::ok) judge(result, std::move(outcome));
-        }
-      }
+      verify_on_all_inputs(result, policy, [&](InputKind kind) { return verify_plan(whole, stages, kind, policy); });
       result.verify_ms = watch.ms();
     });
   }
@@ -280,8 +219,7 @@ Result GpuDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& p
   return state.guarded(policy, [&](Result& result) {
     const Stopwatch verifying;
     const Args args = state.bind_stage(problem, policy);
-    const Checks checks =
-        state.references.get(fmt::format("{} {}", problem.key(), policy.seed), [&] { return stage_checks(problem, policy.seed); });
+    const Checks checks = state.references.of_stage(problem, policy.seed);
     const cuda::Pipeline& pipeline = state.session->load(std::span(&stage, 1), args);
     const std::vector<Buffer> outputs = outputs_of(problem);
     judge(result, cuda::verify_on_device(*state.session, {.pipeline = pipeline,
@@ -302,8 +240,7 @@ std::vector<Result> GpuDevice::run_plans(const Problem& problem, std::span<const
                                          const MeasurePolicy& policy) {
   State& state = *state_;
   state.require_alive();
-  // A stage problem gives the user's tensors their shapes; its own shape does not matter to them.
-  const StageProblem whole{.problem = problem, .shape = {.fusion = Fusion::quadratic}, .stage = Stage::attention};
+  const StageProblem whole = whole_problem(problem);
   std::vector<Result> results;
   std::vector<std::size_t> right;
   for (const std::vector<ExecutableStage>& plan : plans) {
@@ -322,29 +259,6 @@ std::vector<Result> GpuDevice::run_plans(const Problem& problem, std::span<const
     }
   }
   return results;
-}
-
-PlanShape shape_of(std::span<const ExecutableStage> stages) {
-  PlanShape shape{.fusion = Fusion::quadratic};
-  for (const ExecutableStage& stage : stages) {
-    const PlanShape& part = stage.stage.problem.shape;
-    switch (stage.stage.problem.stage) {
-      case Stage::attention:
-        shape.partial = part.partial;
-        shape.chunk = part.chunk;
-        break;
-      // The scan keeps all there is to know of the states, and which strategy it belongs to.
-      case Stage::scan:
-        shape.fusion = part.fusion;
-        shape.d_tile = part.d_tile;
-        shape.state = part.state;
-        shape.layout = part.layout;
-        break;
-      default:
-        break;
-    }
-  }
-  return shape;
 }
 
 }  // namespace phitune

@@ -36,7 +36,4 @@ class GpuDevice : public Device {
   std::unique_ptr<State> state_;
 };
 
-/// The full shape of a plan from its stages, each of which keeps only the fields it depends on.
-[[nodiscard]] PlanShape shape_of(std::span<const ExecutableStage> stages);
-
 }  // namespace phitune

@@ -1,7 +1,5 @@
 #include "harness/device/trial_run.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -55,51 +53,16 @@ void run_poisoned(GpuSession& session, const Trialled& trial) {
   wait_for(session.done, trial.timeout_ms);
 }
 
-std::vector<Inspection> inspect_all(const GpuSession& session, const Trialled& trial) {
-  std::vector<Inspection> seen;
-  for (const Buffer output : trial.outputs)
-    seen.push_back(session.utilities.inspect(trial.problem, output, pointer_of(trial.args, output)));
-  return seen;
-}
-
-std::string blemish(const Trialled& trial, Buffer output, const Inspection& seen) {
-  if (seen.unwritten > 0)
-    return fmt::format("{} elements of {} were not written, the first at {}", seen.unwritten, to_string(output), seen.first_bad);
-  if (trial.finite && seen.nonfinite > 0)
-    return fmt::format("{} elements of {} are NaN or infinite, the first at {}", seen.nonfinite, to_string(output), seen.first_bad);
-  return {};
-}
-
 }  // namespace
 
 TrialledOutcome verify_on_device(GpuSession& session, const Trialled& trial) {
-  run_poisoned(session, trial);
-  TrialledOutcome result;
-  // A stage that has nothing to write for this problem has nothing that could be wrong.
-  if (!trial.checks.empty()) {
-    Verdict verdict = compare(trial.checks, RowReader(session, trial));
-    result.errors = verdict.errors;
-    if (!verdict.ok) result = {.outcome = Outcome::wrong_result, .reason = std::move(verdict.reason), .errors = verdict.errors};
-  }
-  const std::vector<Inspection> first = inspect_all(session, trial);
-  for (std::size_t i = 0; i < first.size() && result.outcome == Outcome::ok; ++i) {
-    if (std::string wrong = blemish(trial, trial.outputs[i], first[i]); !wrong.empty()) {
-      result.outcome = Outcome::wrong_result;
-      result.reason = std::move(wrong);
-    }
-  }
-  if (result.outcome != Outcome::ok) return result;
-
-  run_poisoned(session, trial);
-  const std::vector<Inspection> second = inspect_all(session, trial);
-  result.errors.bitwise_repeatable = true;
-  for (std::size_t i = 0; i < second.size(); ++i) {
-    if (first[i].checksum == second[i].checksum) continue;
-    result.errors.bitwise_repeatable = false;
-    result.outcome = Outcome::unstable;
-    result.reason = fmt::format("two runs on the same inputs differ in {}", to_string(trial.outputs[i]));
-  }
-  return result;
+  return verify_run(
+      {.run = [&](int) { run_poisoned(session, trial); },
+       .read = RowReader(session, trial),
+       .inspect = [&](Buffer output) { return session.utilities.inspect(trial.problem, output, pointer_of(trial.args, output)); },
+       .outputs = trial.outputs,
+       .checks = trial.checks,
+       .finite = trial.finite});
 }
 
 }  // namespace phitune::cuda

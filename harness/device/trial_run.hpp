@@ -1,13 +1,12 @@
-// One candidate's verification: poison, run, compare, run again. Internal.
+// One candidate's verification on a GPU. Internal.
 #pragma once
 
 #include <span>
-#include <string>
 #include <vector>
 
 #include "harness/device/gpu_session.hpp"
 #include "harness/device/pipeline.hpp"
-#include "harness/verify/check.hpp"
+#include "harness/device/verification.hpp"
 
 namespace phitune::cuda {
 
@@ -23,15 +22,7 @@ struct Trialled {
   bool finite = true;
 };
 
-struct TrialledOutcome {
-  Outcome outcome = Outcome::ok;
-  std::string reason;
-  Errors errors;
-};
-
-/// Outputs are filled with NaN, written, compared row by row, looked over whole for elements that were not written or are not finite, and
-/// written a second time from the same inputs: the checksums of both must agree, bit for bit over the whole of every output.
-/// Throws CudaError and TimedOut.
+/// verify_run (harness/device/verification.hpp) on this device. Throws CudaError and TimedOut.
 [[nodiscard]] TrialledOutcome verify_on_device(GpuSession& session, const Trialled& trial);
 
 }  // namespace phitune::cuda

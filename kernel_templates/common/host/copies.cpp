@@ -1,4 +1,5 @@
-// Asynchronous copies to shared memory: those of a thread (cp.async), and those of the async proxy with the barriers that count their bytes.
+// Asynchronous copies to shared memory: those of a thread (cp.async), and those of the async proxy with the barriers that count their
+// bytes.
 #include <cstring>
 
 #include "kernel_templates/common/host/state.hpp"
@@ -37,7 +38,6 @@ void await_copies(unsigned pending) {
   me.commits.erase(me.commits.begin(), me.commits.begin() + static_cast<std::ptrdiff_t>(groups));
   for (std::size_t& commit : me.commits) commit -= copies;
 }
-
 
 // ---- barriers that count arrivals and bytes ----
 

@@ -273,6 +273,8 @@ constexpr Runtime table = {
 
 constinit const Runtime* runtime = &table;
 
+std::string running_thread() { return current != nullptr ? name_of(*current) : "no kernel"; }
+
 const Runtime& runtime_table() { return table; }
 
 Statistics launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, const std::function<void()>& kernel,

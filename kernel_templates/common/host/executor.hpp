@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <stdexcept>
+#include <string>
 
 #include "kernel_templates/common/host/runtime.hpp"
 
@@ -39,6 +40,9 @@ struct Statistics {
 /// 1 to 1024 threads per block, a multiple of 32. Thread-safe; not to be called from within a kernel.
 Statistics launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, const std::function<void()>& kernel,
                   const Options& options = {});
+
+/// "block (0, 0, 0), thread 5": the thread of a kernel that runs on the calling CPU thread; "no kernel" outside one.
+[[nodiscard]] std::string running_thread();
 
 /// The table to hand to a kernel that was compiled apart.
 [[nodiscard]] const Runtime& runtime_table();

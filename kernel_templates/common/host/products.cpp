@@ -57,7 +57,8 @@ class SharedOperand {
 void check_operand(const SharedOperand& operand, unsigned rows, const char* name, const Site& site) {
   Block& block = *current->block;
   if (operand.base_offset() != 0)
-    fail(site, std::string(name) + " has a base offset: the emulator takes swizzled operands whose pattern starts at a multiple of its size");
+    fail(site,
+         std::string(name) + " has a base offset: the emulator takes swizzled operands whose pattern starts at a multiple of its size");
   const char* const view = async_view(block);
   for (unsigned row = 0; row < rows; ++row) {
     for (unsigned k = 0; k < depth; ++k) {

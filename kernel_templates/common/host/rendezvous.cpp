@@ -14,8 +14,7 @@ std::string text(const Site& site) {
       break;
     }
   }
-  return std::string(site.instruction) + " at " + file + ":" + std::to_string(site.line) + ":" +
-         std::to_string(site.column);
+  return std::string(site.instruction) + " at " + file + ":" + std::to_string(site.line) + ":" + std::to_string(site.column);
 }
 
 std::string text(const Extent& index) {

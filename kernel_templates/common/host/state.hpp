@@ -38,10 +38,10 @@ struct Thread {
   Warp* warp = nullptr;
   Fiber fiber;
   bool finished = true;
-  void* operands = nullptr;  // of the collective this thread waits at
-  Site site;                 // where it waits
-  std::vector<AsyncCopy> copies;     // issued, not landed, oldest first
-  std::vector<std::size_t> commits;  // for each open group, the number of copies issued up to its commit
+  void* operands = nullptr;                           // of the collective this thread waits at
+  Site site;                                          // where it waits
+  std::vector<AsyncCopy> copies;                      // issued, not landed, oldest first
+  std::vector<std::size_t> commits;                   // for each open group, the number of copies issued up to its commit
   std::map<float*, std::vector<float>> accumulators;  // of products in flight, whose registers are NaN meanwhile
 };
 
