@@ -88,7 +88,8 @@ std::string tiles(const DeviceView& device) {
 
 std::string device_head(const DeviceView& device) {
   const DeviceInfo& d = device.info;
-  std::string out = fmt::format("<h2>{}{}</h2>\n", escape_html(d.name), d.replayed ? " <span class=\"tag\">replayed</span>" : "");
+  std::string out = fmt::format("<h2>{}{}</h2>\n", escape_html(d.name),
+                                d.emulated || d.replayed ? fmt::format(" <span class=\"tag\">{}</span>", device.origin()) : "");
   for (const std::string& warning : rt::warnings(device)) out += paragraph(warning, "note");
   out += paragraph(fmt::format("{}, {} multiprocessors, {} memory, {} L2, driver {}, CUDA {}.", d.architecture, d.multiprocessors,
                                rt::bytes(d.memory_bytes), rt::bytes(d.l2_bytes), d.driver.empty() ? "not known" : d.driver,

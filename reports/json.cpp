@@ -66,7 +66,8 @@ Json json_of(const DeviceInfo& d) {
           {"runtime", d.runtime},
           {"copy_tbps", known(d.copy_tbps)},
           {"matrix_tflops", known(d.matrix_tflops)},
-          {"replayed", d.replayed}};
+          {"replayed", d.replayed},
+          {"emulated", d.emulated}};
 }
 
 Json json_of(const Timing& t) {

@@ -42,7 +42,7 @@ std::string heading_row(std::initializer_list<std::string> names) {
 
 std::string device_section(const DeviceView& device) {
   const DeviceInfo& d = device.info;
-  std::string out = fmt::format("## {}{}\n\n", cell(d.name), d.replayed ? " (replayed)" : "");
+  std::string out = fmt::format("## {}{}\n\n", cell(d.name), d.emulated ? " (emulated)" : d.replayed ? " (replayed)" : "");
   for (const std::string& warning : rt::warnings(device)) out += "> **Note.** " + cell(warning) + "\n\n";
   out +=
       fmt::format("{}, {} multiprocessors, {} memory, {} L2, driver {}, CUDA {}. ", d.architecture, d.multiprocessors,

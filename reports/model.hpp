@@ -105,8 +105,8 @@ struct DeviceView {
   std::vector<FailureView> failures;
   std::vector<AxisView> axes;
   std::vector<Trial> trials;  // every stage trial, for exports
-  /// "measured" or "replayed": goes beside every number.
-  [[nodiscard]] const char* origin() const { return info.replayed ? "replayed" : "measured"; }
+  /// "measured", "replayed" or "emulated": goes beside every number.
+  [[nodiscard]] const char* origin() const { return info.emulated ? "emulated" : info.replayed ? "replayed" : "measured"; }
 };
 
 struct Model {

@@ -176,6 +176,11 @@ std::vector<std::string> findings(const DeviceView& device) {
 
 std::vector<std::string> warnings(const DeviceView& device) {
   std::vector<std::string> sentences;
+  if (device.info.emulated)
+    sentences.push_back(
+        "Emulated: the kernels ran on a CPU, to see whether they are right. The times are those of the emulation, say nothing about any "
+        "GPU, "
+        "and are neither exported nor dispatched.");
   if (device.info.replayed)
     sentences.push_back(fmt::format(
         "Replayed: every number here was recorded on an {} in an earlier sweep and is repeated from that recording. Nothing was "

@@ -6,6 +6,7 @@
 #include "harness/cli/command.hpp"
 #include "harness/cli/output.hpp"
 #include "harness/cli/records.hpp"
+#include "harness/error.hpp"
 #include "reports/writers.hpp"
 
 namespace phitune::cli {
@@ -26,7 +27,16 @@ const std::map<std::string, Writer>& writers() {
 
 int run(const ExportFlags& flags) {
   Store store = open_read_only(flags.database);
-  const std::string text = writers().at(flags.format)(build_model(records_of(store, flags.suite), utc_now()));
+  std::size_t emulated = 0;
+  const Records records = without_emulation(records_of(store, flags.suite), emulated);
+  if (emulated > 0 && records.sweeps.empty()) {
+    throw Error(ExitCode::bad_input,
+                fmt::format("{} holds nothing but CPU emulation, whose times are no GPU's, so there is nothing to export. Tune on a GPU; "
+                            "phitune report shows what is there.",
+                            flags.database));
+  }
+  if (emulated > 0) fmt::print(stderr, "left out: {} of CPU emulation\n", counted(emulated, "sweep"));
+  const std::string text = writers().at(flags.format)(build_model(records, utc_now()));
   if (flags.output.empty())
     fmt::print("{}", text);
   else

@@ -35,4 +35,10 @@ Records records_of(Store& store, const std::string& suite) {
   return records;
 }
 
+Records without_emulation(Records records, std::size_t& left_out) {
+  left_out = std::erase_if(records.sweeps, [](const SweepRecord& sweep) { return sweep.device.emulated; });
+  std::erase_if(records.winners, [](const WinnerRecord& winner) { return winner.device.emulated; });
+  return records;
+}
+
 }  // namespace phitune::cli

@@ -68,7 +68,8 @@ nlohmann::json to_json(const SweepSummary& summary) {
 
 void print(const SweepSummary& summary) {
   const DeviceInfo& device = summary.sweep.device;
-  fmt::print("{}{}\n", device.name, device.replayed   ? " (replayed: every time below is the recording's)"
+  fmt::print("{}{}\n", device.name,
+             device.replayed   ? " (replayed: every time below is the recording's)"
              : device.emulated ? " (CPU emulation: right or wrong counts below, and no time says anything about a GPU)"
                                : "");
   fmt::print("{:<22}{:>12}{:>10}{:>9}{:>8}  {}\n", "problem", "median ms", "IQR", "x floor", "trials", "winner");
@@ -99,8 +100,8 @@ void announce(Progress& progress, const SweepFlags& flags, const Suite& suite, c
   progress.note(fmt::format("{}, {}{}; {} of suite {}; database {}", device.name, device.architecture,
                             device.replayed   ? " (replayed: nothing is measured here)"
                             : device.emulated ? " (CPU emulation: its times are no GPU's)"
-                                              : "", counted(suite.problems.size(), "problem"),
-                            suite.name, flags.database));
+                                              : "",
+                            counted(suite.problems.size(), "problem"), suite.name, flags.database));
   progress.note(fmt::format("NVRTC {} on {}; {}", Compiler::nvrtc_version(), counted(compiler.options().threads, "thread"),
                             cache.empty() ? "compiled kernels are not kept" : "compiled kernels in " + cache));
 }

@@ -1,6 +1,7 @@
 // phitune verify: check stages or a database's winners against the float64 reference on a device, without searching.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
@@ -19,10 +20,11 @@ namespace {
 struct VerifyFlags {
   ProblemOptions problems;
   CompilerFlags compiler;
-  std::string device = "cuda:0";
+  DeviceFlags device;
   std::string database;
-  std::string shape, stage;
+  std::string shape, stage, config;
   std::size_t configs = 1;
+  std::size_t winners = 0;
   std::uint64_t seed = 1;
   bool timed = true;
   bool json = false;
@@ -91,9 +93,16 @@ std::vector<StageProblem> stages_asked_for(const VerifyFlags& flags, const Devic
   return stages;
 }
 
-std::vector<Config> random_configs(const StageProblem& stage, const DeviceInfo& device, const VerifyFlags& flags) {
+// The config that was named, or random ones.
+std::vector<Config> configs_for(const StageProblem& stage, const DeviceInfo& device, const VerifyFlags& flags) {
   if (stage.path == Path::library) return {Config{}};
   const Space space = stage_template(stage.stage, stage.path).space(stage, device);
+  if (!flags.config.empty()) {
+    const Config config = Config::parse(flags.config);
+    if (const auto refusal = space.why_not(config))
+      throw Error(ExitCode::bad_input, fmt::format("{} cannot run with \"{}\": {}", stage.key(), flags.config, *refusal));
+    return {config};
+  }
   std::mt19937_64 rng(flags.seed);
   std::vector<Config> configs;
   for (const std::size_t index : space.sample(flags.configs, rng)) configs.push_back(space.at(index));
@@ -102,7 +111,7 @@ std::vector<Config> random_configs(const StageProblem& stage, const DeviceInfo& 
 
 void verify_stages(const VerifyFlags& flags, Device& device, Compiler& compiler, const MeasurePolicy& policy, Findings& findings) {
   for (const StageProblem& stage : stages_asked_for(flags, device.info())) {
-    for (const Config& config : random_configs(stage, device.info(), flags)) {
+    for (const Config& config : configs_for(stage, device.info(), flags)) {
       if (stop_requested()) return;
       findings.add(fmt::format("{} [{}]", stage.key(), config.text()), try_candidate(device, compiler, stage, config, policy).result);
     }
@@ -125,16 +134,76 @@ void verify_winners(const VerifyFlags& flags, Device& device, const MeasurePolic
   }
 }
 
+// The plan of a winner on a problem that a CPU can emulate: one batch entry, one kv head with its query heads, chunks as short as the
+// configs allow, and two and a half of them. Everything that is compiled into the kernels stays.
+Plan scaled_down(const Plan& winner, const DeviceInfo& device) {
+  constexpr std::int64_t shortest = 64;
+  Plan small = winner;
+  small.problem.b = 1;
+  small.problem.hq /= small.problem.hk;
+  small.problem.hk = 1;
+  const auto stages_at = [&](std::int64_t chunk) -> std::optional<std::vector<PlanStage>> {
+    PlanShape shape = winner.shape;
+    if (shape.fusion != Fusion::quadratic) shape.chunk = chunk;
+    Problem problem = small.problem;
+    problem.t = std::min(winner.problem.t, 2 * chunk + chunk / 2 + 1);
+    const std::vector<StageProblem> stages = stages_of(problem, shape);
+    std::vector<PlanStage> planned;
+    for (std::size_t i = 0; i < stages.size(); ++i) {
+      const Config& config = winner.stages.at(i).config;
+      const StageProblem& stage = stages[i];
+      if (stage.path != Path::library && stage_template(stage.stage, stage.path).space(stage, device).why_not(config)) return std::nullopt;
+      planned.push_back({stage, config});
+    }
+    small.problem = problem;
+    small.shape = shape;
+    return planned;
+  };
+  const std::int64_t longest = std::max(shortest, winner.shape.chunk);
+  for (std::int64_t chunk = shortest; chunk <= longest; chunk *= 2) {
+    if (auto stages = stages_at(chunk)) {
+      small.stages = std::move(*stages);
+      return small;
+    }
+  }
+  return winner;
+}
+
+// Whoever they were tuned on: here it is about the kernels, made from today's templates, and not about times.
+void verify_winners_scaled_down(const VerifyFlags& flags, Device& device, const MeasurePolicy& policy, Findings& findings) {
+  Store store = open_read_only(flags.database);
+  std::vector<Winner> winners = store.winners();
+  if (winners.empty()) throw Error(ExitCode::bad_input, fmt::format("{} has no winners to verify", flags.database));
+  std::mt19937_64 rng(flags.seed);
+  std::ranges::shuffle(winners, rng);
+  if (flags.winners > 0 && flags.winners < winners.size()) winners.resize(flags.winners);
+  for (const Winner& winner : winners) {
+    if (stop_requested()) return;
+    const Plan& tuned = winner.plan_trial.trial.plan;
+    const Plan small = scaled_down(tuned, device.info());
+    std::vector<ExecutableStage> stages;
+    for (const PlanStage& stage : small.stages) stages.push_back({stage, nullptr});
+    const auto results = device.run_plans(small.problem, std::span(&stages, 1), policy);
+    findings.add(
+        fmt::format("{} | {}\n    run as {} | {}", tuned.problem.key(), tuned.shape.text(), small.problem.key(), small.shape.text()),
+        results.front());
+  }
+}
+
 int verify(const VerifyFlags& flags) {
   if (flags.database.empty() && flags.problems.empty())
     throw Error(ExitCode::usage, "nothing to verify. Name a database (--db phitune.db), a suite or a problem.");
-  const std::unique_ptr<Device> device = open_device(flags.device, flags.timed ? Use::measure : Use::verify);
+  const std::unique_ptr<Device> device = flags.device.open(flags.timed ? Use::measure : Use::verify, flags.compiler.cache);
   if (device->info().replayed)
-    throw Error(ExitCode::usage, "a recording runs nothing, so it cannot verify anything: --device must name a GPU (cuda:0)");
+    throw Error(ExitCode::usage, "a recording runs nothing, so it cannot verify anything: --device must name a GPU (cuda:0), or host");
   MeasurePolicy policy;
   policy.seed = flags.seed;
   Findings findings(flags.json);
-  if (!flags.database.empty()) {
+  if (!flags.config.empty() && flags.stage.empty())
+    throw Error(ExitCode::usage, "--config is the config of one stage: name it with --stage");
+  if (!flags.database.empty() && device->info().emulated) {
+    verify_winners_scaled_down(flags, *device, policy, findings);
+  } else if (!flags.database.empty()) {
     verify_winners(flags, *device, policy, findings);
   } else {
     Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
@@ -151,15 +220,20 @@ void add_verify(CLI::App& app, Action& action) {
   auto flags = std::make_shared<VerifyFlags>();
   flags->problems.add_to(*command);
   flags->compiler.add_to(*command);
-  command->add_option("--device", flags->device, "cuda:N")->capture_default_str();
-  command->add_option("--db", flags->database, "check this database's winners on this device instead of the stages of a problem");
+  flags->device.add_to(*command, "cuda:N, or host[:sm_90a] to run on this CPU");
+  command->add_option("--db", flags->database,
+                      "check this database's winners on this device instead of the stages of a problem; on host, on a small problem each");
+  command->add_option("--winners", flags->winners, "with --db on host: at most so many, drawn by the seed; 0: all")->check(at_least(0));
   command->add_option("--shape", flags->shape, "only this plan shape, e.g. \"expand_mma c1024 d_tile8 state_bf16 partial_bf16\"");
   command->add_option("--stage", flags->stage, "only this stage, e.g. query_state");
+  command->add_option("--config", flags->config, "this config of the stage, e.g. \"m_tiles=2 warps=4\"");
   command->add_option("--configs", flags->configs, "random configs of each stage")->check(at_least(1))->capture_default_str();
   command->add_option("--seed", flags->seed, "of the configs and of the inputs")->check(at_least(0))->capture_default_str();
   command->add_flag("!--no-timing", flags->timed, "only check; for compute-sanitizer and other tools that make times meaningless");
   command->add_flag("--json", flags->json, "print as JSON");
-  command->footer("Examples:\n  phitune verify --db phitune.db\n  phitune verify --problem \"b1 t1000 h2 d32 p3 fp16 none\" --configs 3");
+  command->footer(
+      "Examples:\n  phitune verify --db phitune.db\n  phitune verify --problem \"b1 t1000 h2 d32 p3 fp16 none\" --configs 3\n"
+      "  phitune verify --device host --problem \"b1 t200 h2 d16 p2 bf16 gated\" --configs 3");
   command->callback([flags, &action] { action = [flags] { return verify(*flags); }; });
 }
 

@@ -62,7 +62,7 @@ enum class Use { measure, verify };
 /// For the device host alone.
 struct HostOptions {
   std::filesystem::path cache_directory;  // of kernels compiled for the CPU; empty: none
-  double limit_s = 60;                    // a launch whose emulation is estimated to take longer is pruned
+  double limit_s = 10;                    // a launch whose emulation is estimated to take longer is pruned
 };
 
 /// "cuda:0", "replay:FILE", "host" or "host:sm_90a". Throws Error with what to do when there is no such device.

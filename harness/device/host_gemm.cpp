@@ -20,7 +20,8 @@ void multiply_on_host(const Gemm& gemm, const GemmPointers& at) {
   const std::int64_t repeats = gemm.outer[0] * gemm.outer[1] * gemm.batch;
   parallel_for(static_cast<std::size_t>(repeats * gemm.m), [&](std::size_t work) {
     const std::int64_t repeat = static_cast<std::int64_t>(work) / gemm.m, row = static_cast<std::int64_t>(work) % gemm.m;
-    const std::int64_t batch = repeat % gemm.batch, inner = repeat / gemm.batch % gemm.outer[1], outer = repeat / gemm.batch / gemm.outer[1];
+    const std::int64_t batch = repeat % gemm.batch, inner = repeat / gemm.batch % gemm.outer[1],
+                       outer = repeat / gemm.batch / gemm.outer[1];
     const auto start = [&](const GemmOperand& o) { return batch * o.batch + outer * o.outer[0] + inner * o.outer[1]; };
     std::vector<double> sums(static_cast<std::size_t>(gemm.n));
     for (std::int64_t k = 0; k < gemm.k; ++k) {

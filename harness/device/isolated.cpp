@@ -83,7 +83,8 @@ bool read_until(int descriptor, double timeout_ms, std::string& text) {
 }
 
 std::string ending(int status) {
-  if (WIFSIGNALED(status)) return fmt::format("the process that ran it ended by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
+  if (WIFSIGNALED(status))
+    return fmt::format("the process that ran it ended by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
   return fmt::format("the process that ran it ended with status {}; what it said is on standard error", WEXITSTATUS(status));
 }
 

@@ -19,7 +19,7 @@ struct IsolatedResult {
 /// described by `describe_fault(address)`, which is called in the dying child and must not allocate from a broken heap. timed_out: it ran
 /// for longer than `timeout_ms` and was killed. What the child writes is seen only in memory that both share (HostMemory). The caller's
 /// other threads do not exist in the child.
-[[nodiscard]] IsolatedResult run_isolated(const std::function<double()>& work, const std::function<std::string(const void*)>& describe_fault,
-                                          double timeout_ms);
+[[nodiscard]] IsolatedResult run_isolated(const std::function<double()>& work,
+                                          const std::function<std::string(const void*)>& describe_fault, double timeout_ms);
 
 }  // namespace phitune

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <set>
@@ -21,14 +22,19 @@ namespace {
 // The only kind of device that the winners are of, when no GPU says otherwise.
 DeviceInfo only_kind(const std::vector<Winner>& winners, const std::string& database) {
   std::set<std::string> kinds;
-  for (const Winner& winner : winners) kinds.insert(fmt::format("{} ({})", winner.device.name, winner.device.architecture));
-  if (kinds.size() == 1) return winners.front().device;
+  for (const Winner& winner : winners)
+    if (!winner.device.emulated) kinds.insert(fmt::format("{} ({})", winner.device.name, winner.device.architecture));
+  if (kinds.size() == 1) return std::ranges::find(winners, false, [](const Winner& winner) { return winner.device.emulated; })->device;
   throw Error(ExitCode::no_device,
               fmt::format("{}: no GPU here, and the database has winners of {} kinds of device{}{}: say which one to choose for", database,
                           kinds.size(), kinds.empty() ? "" : ": ", fmt::join(kinds, ", ")));
 }
 
 DeviceInfo choose_device(const DispatcherOptions& options, const std::vector<Winner>& winners, const std::string& database) {
+  if (options.device && options.device->emulated) {
+    throw Error(ExitCode::usage,
+                fmt::format("{} cannot be dispatched for: its times are those of CPU emulation. Name a GPU", options.device->name));
+  }
   if (options.device) return *options.device;
   const DeviceList here = list_devices();
   return here.devices.empty() ? only_kind(winners, database) : here.devices.front();
@@ -38,8 +44,8 @@ std::vector<TunedPlan> plans_for(const DeviceInfo& device, const std::vector<Win
   std::vector<TunedPlan> plans;
   std::map<std::string, std::shared_ptr<const Binary>> binaries;  // plans share kernels
   for (const Winner& winner : winners) {
-    // Machine code and configs of another architecture mean nothing here.
-    if (winner.device.architecture != device.architecture) continue;
+    // Machine code and configs of another architecture mean nothing here, nor do the times of an emulation.
+    if (winner.device.architecture != device.architecture || winner.device.emulated) continue;
     TunedPlan& plan = plans.emplace_back();
     plan.plan = winner.plan_trial.trial.plan;
     plan.result = winner.plan_trial.trial.result;

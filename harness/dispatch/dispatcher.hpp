@@ -18,7 +18,7 @@
 namespace phitune {
 
 struct DispatcherOptions {
-  /// The device to choose for; empty: the first GPU of this machine, else the only kind of device in the database.
+  /// The device to choose for, never an emulated one; empty: the first GPU of this machine, else the only kind of GPU in the database.
   std::optional<DeviceInfo> device = std::nullopt;
   NearestGuard guard = {};
   std::filesystem::path cache_directory = {};  // of the compiler, for what is not stored; empty: none

@@ -173,6 +173,10 @@ Recording recording_of(Store& store, std::int64_t sweep) {
 }
 
 void write_recording(const fs::path& path, const Recording& recording) {
+  if (recording.sweep.device.emulated) {
+    throw Error(ExitCode::usage, fmt::format("sweep {} ran by CPU emulation, and a recording stands for a GPU: record a sweep of one",
+                                             recording.sweep.uid));
+  }
   const fs::path partial = fmt::format("{}.{}.partial", path.string(), ::getpid());
   const auto fail = [&](const std::string& why) {
     std::error_code ignored;

@@ -188,7 +188,11 @@ CREATE VIEW winner_view AS
   JOIN plan ON plan.id = plan_trial.plan_id;
 )sql";
 
-constexpr Migration steps[] = {{1, initial}, {2, views}};
+constexpr std::string_view emulation = R"sql(
+ALTER TABLE device ADD COLUMN emulated INTEGER NOT NULL DEFAULT 0 CHECK (emulated IN (0, 1));
+)sql";
+
+constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}};
 
 }  // namespace
 

@@ -9,7 +9,7 @@ namespace {
 constexpr const char* device_columns =
     "device.uuid, device.name, device.architecture, device.compute_capability, device.multiprocessors, device.l2_bytes, "
     "device.memory_bytes, "
-    "device.shared_per_block, device.shared_per_multiprocessor, device.registers_per_multiprocessor, device.replayed";
+    "device.shared_per_block, device.shared_per_multiprocessor, device.registers_per_multiprocessor, device.replayed, device.emulated";
 
 DeviceInfo read_device(Reader& from) {
   DeviceInfo device;
@@ -24,6 +24,7 @@ DeviceInfo read_device(Reader& from) {
   device.shared_per_multiprocessor = from.integer();
   device.registers_per_multiprocessor = from.integer();
   device.replayed = from.boolean();
+  device.emulated = from.boolean();
   return device;
 }
 
@@ -92,12 +93,12 @@ std::int64_t Store::State::device_id(const DeviceInfo& device) {
   if (const auto id = first_id(query)) return *id;
   SQLite::Statement& insert = statement(
       "INSERT INTO device (uuid, name, architecture, compute_capability, multiprocessors, l2_bytes, memory_bytes, shared_per_block, "
-      "shared_per_multiprocessor, registers_per_multiprocessor, replayed) VALUES (" +
-      marks(11) + ")");
+      "shared_per_multiprocessor, registers_per_multiprocessor, replayed, emulated) VALUES (" +
+      marks(12) + ")");
   Binder row(insert);
   row.text(device.uuid).text(device.name).text(device.architecture).integer(device.compute_capability).integer(device.multiprocessors);
   row.integer(device.l2_bytes).integer(device.memory_bytes).integer(device.shared_per_block).integer(device.shared_per_multiprocessor);
-  row.integer(device.registers_per_multiprocessor).integer(device.replayed ? 1 : 0);
+  row.integer(device.registers_per_multiprocessor).integer(device.replayed ? 1 : 0).integer(device.emulated ? 1 : 0);
   insert.exec();
   return database().getLastInsertRowid();
 }

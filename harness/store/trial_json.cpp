@@ -168,6 +168,7 @@ Output device_json(const DeviceInfo& device) {
   json["copy_tbps"] = number(device.copy_tbps);
   json["matrix_tflops"] = number(device.matrix_tflops);
   json["replayed"] = device.replayed;
+  json["emulated"] = device.emulated;
   return json;
 }
 
@@ -188,6 +189,8 @@ DeviceInfo device_from(const Input& from) {
   device.copy_tbps = number_from(from.at("copy_tbps"));
   device.matrix_tflops = number_from(from.at("matrix_tflops"));
   device.replayed = from.at("replayed").get<bool>();
+  // Recordings from before there was emulation are of GPUs.
+  device.emulated = from.value("emulated", false);
   return device;
 }
 

@@ -58,6 +58,26 @@ class DispatcherTest : public testing::Test {
   PlanTrial winner_;
 };
 
+TEST_F(DispatcherTest, NeverChoosesWhatWasEmulated) {
+  DeviceInfo host = test_device();
+  host.name = "host";
+  host.emulated = true;
+  put_winner(host, tuned_text);
+  Dispatcher dispatcher = open();
+  EXPECT_EQ(dispatcher.lookup(Problem::parse(tuned_text)).why, Why::builtin);
+  EXPECT_TRUE(dispatcher.tuned().empty());
+  DispatcherOptions for_the_host;
+  for_the_host.device = host;
+  try {
+    (void)open(for_the_host);
+    ADD_FAILURE() << "a dispatcher for an emulation";
+  } catch (const Error& error) {
+    expect_says(error.what(), "CPU emulation");
+  }
+  put_winner(test_device(), tuned_text);
+  EXPECT_EQ(open().lookup(Problem::parse(tuned_text)).why, Why::exact);
+}
+
 TEST_F(DispatcherTest, ATunedProblemGetsItsPlanAndTheBinariesThatWereTimed) {
   put_winner(test_device(), tuned_text);
   Dispatcher dispatcher = open();
