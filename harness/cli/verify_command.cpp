@@ -12,6 +12,7 @@
 #include "harness/error.hpp"
 #include "harness/tune/candidate.hpp"
 #include "harness/tune/stage_search.hpp"
+#include "kernel_templates/replaced_templates.hpp"
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune::cli {
@@ -22,10 +23,11 @@ struct VerifyFlags {
   CompilerFlags compiler;
   DeviceFlags device;
   std::string database;
-  std::string shape, stage, config;
+  std::string shape, stage, config, templates;
   std::size_t configs = 1;
   std::size_t winners = 0;
   std::uint64_t seed = 1;
+  bool plans = false;
   bool timed = true;
   bool json = false;
 };
@@ -118,6 +120,37 @@ void verify_stages(const VerifyFlags& flags, Device& device, Compiler& compiler,
   }
 }
 
+// Whole plans of the shapes asked for, on every kind of input, with a random config for each stage.
+void verify_plans(const VerifyFlags& flags, Device& device, Compiler& compiler, const MeasurePolicy& policy, Findings& findings) {
+  std::mt19937_64 rng(flags.seed);
+  std::size_t matching = 0;
+  for (const SuiteProblem& named : flags.problems.load().problems) {
+    for (const PlanShape& shape : plan_shapes(named.problem).shapes) {
+      if (!flags.shape.empty() && shape != PlanShape::parse(flags.shape)) continue;
+      ++matching;
+      for (std::size_t n = 0; n < flags.configs && !stop_requested(); ++n) {
+        std::vector<ExecutableStage> stages;
+        Result result;
+        std::string what = named.problem.key() + " | " + shape.text();
+        for (const StageProblem& stage : stages_of(named.problem, shape)) {
+          Config config;
+          if (stage.path != Path::library) {
+            const Space space = stage_template(stage.stage, stage.path).space(stage, device.info());
+            config = space.at(space.sample(1, rng).front());
+            what += fmt::format(" | {} [{}]", to_string(stage.stage), config.text());
+          }
+          Candidate candidate = prepare_candidate(compiler, device.info(), stage, config);
+          if (candidate.trial.result.outcome != Outcome::ok) result = candidate.trial.result;
+          stages.push_back(std::move(candidate.executable));
+        }
+        if (result.outcome == Outcome::ok) result = device.run_plans(named.problem, std::span(&stages, 1), policy).front();
+        findings.add(what, result);
+      }
+    }
+  }
+  if (matching == 0) throw Error(ExitCode::usage, "these problems have no plan of that --shape; phitune space --plans lists the shapes");
+}
+
 // The very binaries that were timed, on the device at hand.
 void verify_winners(const VerifyFlags& flags, Device& device, const MeasurePolicy& policy, Findings& findings) {
   Store store = open_read_only(flags.database);
@@ -193,6 +226,7 @@ void verify_winners_scaled_down(const VerifyFlags& flags, Device& device, const 
 int verify(const VerifyFlags& flags) {
   if (flags.database.empty() && flags.problems.empty())
     throw Error(ExitCode::usage, "nothing to verify. Name a database (--db phitune.db), a suite or a problem.");
+  if (!flags.templates.empty()) read_templates_from(flags.templates);
   const std::unique_ptr<Device> device = flags.device.open(flags.timed ? Use::measure : Use::verify, flags.compiler.cache);
   if (device->info().replayed)
     throw Error(ExitCode::usage, "a recording runs nothing, so it cannot verify anything: --device must name a GPU (cuda:0), or host");
@@ -207,7 +241,10 @@ int verify(const VerifyFlags& flags) {
     verify_winners(flags, *device, policy, findings);
   } else {
     Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
-    verify_stages(flags, *device, compiler, policy, findings);
+    if (flags.plans)
+      verify_plans(flags, *device, compiler, policy, findings);
+    else
+      verify_stages(flags, *device, compiler, policy, findings);
   }
   const int code = findings.finish();
   return stop_requested() ? static_cast<int>(ExitCode::interrupted) : code;
@@ -226,9 +263,14 @@ void add_verify(CLI::App& app, Action& action) {
   command->add_option("--winners", flags->winners, "with --db on host: at most so many, drawn by the seed; 0: all")->check(at_least(0));
   command->add_option("--shape", flags->shape, "only this plan shape, e.g. \"expand_mma c1024 d_tile8 state_bf16 partial_bf16\"");
   command->add_option("--stage", flags->stage, "only this stage, e.g. query_state");
+  command->add_flag("--plans", flags->plans, "whole plans instead of their stages, on every kind of input");
   command->add_option("--config", flags->config, "this config of the stage, e.g. \"m_tiles=2 warps=4\"");
-  command->add_option("--configs", flags->configs, "random configs of each stage")->check(at_least(1))->capture_default_str();
+  command->add_option("--configs", flags->configs, "random configs of each stage, or of each plan shape")
+      ->check(at_least(1))
+      ->capture_default_str();
   command->add_option("--seed", flags->seed, "of the configs and of the inputs")->check(at_least(0))->capture_default_str();
+  command->add_option("--templates", flags->templates,
+                      "folder whose kernel_templates/ is used instead of the binary's: to try a change to a template without building");
   command->add_flag("!--no-timing", flags->timed, "only check; for compute-sanitizer and other tools that make times meaningless");
   command->add_flag("--json", flags->json, "print as JSON");
   command->footer(

@@ -187,7 +187,8 @@ CacheEntry HostCompiler::State::run_compiler(const std::string& text, const std:
   std::vector<std::string> command = compiler.command;
   const std::vector<std::string> flags = options();
   command.insert(command.end(), flags.begin(), flags.end());
-  for (const std::string& word : {"-I" + folder.path().string(), source.string(), std::string("-o"), object.string()})
+  for (const std::string& word : {"-I" + folder.path().string(), "-fmacro-prefix-map=" + folder.path().string() + "/=", source.string(),
+                                  std::string("-o"), object.string()})
     command.push_back(word);
   const auto start = std::chrono::steady_clock::now();
   ProcessResult compiled = run_process(command);

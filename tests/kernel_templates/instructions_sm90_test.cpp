@@ -152,7 +152,7 @@ INSTANTIATE_TEST_SUITE_P(Forms, Product,
                                          ProductCase{"a_plain_m", 32, plain_k, false, true, plain_n},
                                          ProductCase{"a_swizzle_128_m", 16, plain_k, true, true, swizzle_128_n},
                                          ProductCase{"a_swizzle_64_k", 16, plain_k, false, true, swizzle_64_k}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& each) { return std::string(each.param.name); });
 
 // One product of zeros and a step that is left out.
 enum class Left { nothing, async_fence, product_fence, commit, wait, settled };
