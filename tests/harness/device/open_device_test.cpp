@@ -5,6 +5,7 @@
 #include "harness/compile/static_gate.hpp"
 #include "harness/device/device.hpp"
 #include "harness/device/gpu_device.hpp"
+#include "harness/device/verification.hpp"
 #include "harness/error.hpp"
 #include "harness/verify/utility_calls.hpp"
 

@@ -1,6 +1,7 @@
 // Speed of the CPU emulator: items are threads x instructions.
 #include <benchmark/benchmark.h>
 
+#include "kernel_templates/common/host/executor.hpp"
 #include "kernel_templates/common/instructions.cuh"
 
 namespace phitune {
