@@ -37,12 +37,19 @@ find_cuda() {
   fi
 }
 
+# configure PRESET [cmake's options...]
+configure() {
+  local preset=$1; shift
+  local launcher=(); command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  say "configuring (preset $preset, build/$preset)"
+  cmake --preset "$preset" "${launcher[@]}" "$@" >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; fail "configuring failed; the message above says what is missing"; }
+  rm -f "build-$preset.log"
+}
+
 # build PRESET [targets...]
 build() {
   local preset=$1; shift
-  local launcher=(); command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-  say "configuring and building (preset $preset, build/$preset)"
-  cmake --preset "$preset" "${launcher[@]}" >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; fail "configuring failed; the message above says what is missing"; }
-  rm -f "build-$preset.log"
+  configure "$preset"
+  say "building"
   cmake --build --preset "$preset" ${1:+--target "$@"}
 }

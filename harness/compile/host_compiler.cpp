@@ -123,6 +123,12 @@ class WorkFolder {
   fs::path path_;
 };
 
+// A log is stored, and files are known by their names under the root of the tree.
+std::string without(std::string text, const std::string& prefix) {
+  for (std::size_t at = 0; (at = text.find(prefix, at)) != std::string::npos;) text.erase(at, prefix.size());
+  return text;
+}
+
 std::vector<EmbeddedHeader> all_headers() {
   std::vector<EmbeddedHeader> all = embedded_headers();
   all.insert(all.end(), embedded_host_headers().begin(), embedded_host_headers().end());
@@ -193,7 +199,7 @@ CacheEntry HostCompiler::State::run_compiler(const std::string& text, const std:
   const auto start = std::chrono::steady_clock::now();
   ProcessResult compiled = run_process(command);
   ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  CacheEntry entry{compiled.status == 0, {}, std::move(compiled.output)};
+  CacheEntry entry{compiled.status == 0, {}, without(std::move(compiled.output), folder.path().string() + "/")};
   if (entry.compiled) {
     entry.cubin = read_file(object);
     if (cache) {

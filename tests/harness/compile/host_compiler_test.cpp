@@ -102,6 +102,7 @@ TEST(HostCompiler, ReportsWhatDoesNotCompile) {
   const HostCompiled compiled = compiler.compile(kernel("no_such_function();"));
   EXPECT_EQ(compiled.outcome, Outcome::compile_failed);
   expect_says(compiled.reason, "no_such_function");
+  EXPECT_EQ(compiled.reason.find("/phitune-host-"), std::string::npos) << "the folder of this run has no place in a stored reason";
   EXPECT_EQ(compiled.kernel, nullptr);
 }
 
