@@ -25,7 +25,8 @@ struct QueryState {
   static constexpr int batches = C.steps / C.batch;
   static constexpr int accumulators = L.columns / 2;
 
-  static_assert(C.p >= 2 && C.d % C.d_tile == 0 && C.d % 16 == 0 && C.e % 16 == 0 && C.d <= 128, "table entries are byte offsets in one byte");
+  static_assert(C.p >= 2 && C.d % C.d_tile == 0 && C.d % 16 == 0 && C.e % 16 == 0 && C.d <= 128,
+                "table entries are byte offsets in one byte");
   static_assert(L.rows % (8 * C.d_tile) == 0 && C.steps % L.group_steps == 0 && L.rows % (C.steps * 16) == 0);
   static_assert(batches % 2 == 0 && C.steps % C.batch == 0, "the two sets of fragments take turns");
 
@@ -191,11 +192,13 @@ struct QueryState {
 
   PHITUNE_DEVICE void product() {
     const char* const queries = q_tile() + row_of(0) * L.q_stride;
+    // What the next group needs is read before the products of this one are waited for, and its entry of the table a group earlier still.
     Tuples tuples;
+    Base base, next_base;
+    u32 next = entry_of(1);
+    read_tuples(tuples, queries, entry_of(0));
+    read_base(next_base, queries, entry_of(0));
     Scalars scalars;
-    Base base;
-    u32 next = entry_of(0);
-    read_tuples(tuples, queries, next);
     u32 fragments[2][C.batch][C.m_tiles][4];
 
     int group = 0;
@@ -211,9 +214,14 @@ struct QueryState {
           const int pair = (batch * C.batch + k) % L.group_steps;
           if (pair == 0) {
             finish_tuples(scalars, tuples);
-            read_base(base, queries, next);
-            next = entry_of(++group);
+            PHITUNE_UNROLL
+            for (int r = 0; r < thread_rows; ++r) {
+              PHITUNE_UNROLL
+              for (int i = 0; i < feature_pairs; ++i) base[r][i] = next_base[r][i];
+            }
             read_tuples(tuples, queries, next);
+            read_base(next_base, queries, next);
+            next = entry_of(++group + 1);
           }
           PHITUNE_UNROLL
           for (int r = 0; r < thread_rows; ++r) {

@@ -25,8 +25,8 @@ struct QueryStateLayout {
   int rows;     // of the state, D
   int group_steps, groups;
   int step_bytes, stage_bytes, stage_count;
-  int q_stride;     // bytes between rows of the query tile
-  int table_lanes;  // table entries per group
+  int q_stride;         // bytes between rows of the query tile
+  int table_lanes;      // table entries per group
   int epilogue_stride;  // floats
   int barriers_at, q_at, table_at, ring_at, shared_bytes;
 };

@@ -7,11 +7,14 @@ namespace phitune::sm90 {
 
 struct UpdateStateConfig {
   int d, e, p, d_tile;
-  bool gated, sum;      // sum: normalisation "sum", update_z is wanted and U's rows are eight columns longer
-  int warpgroups;       // that multiply; one more loads and transposes
-  int m_tiles;          // 64-row tiles of the state per warpgroup
-  int token_tile;       // tokens of one stage of the ring
-  int stages;           // depth of the ring
+  bool final_state;  // the last chunk's update is wanted too
+  bool gated, sum;   // sum: normalisation "sum", update_z is wanted and U's rows are eight columns longer
+  int warpgroups;    // that multiply; one more loads and transposes
+  int m_tiles;       // 64-row tiles of the state per warpgroup
+  int token_tile;    // tokens of one stage of the ring
+  int stages;        // depth of the ring
+  int ahead;         // m tiles of phi(K) in registers, being formed or multiplied
+  bool prefetch;     // the loading threads hold two tiles in registers: one on its way from memory, one to be stored
   int consumer_registers, loader_registers;  // per thread, once the warpgroups have divided them
 };
 
@@ -25,7 +28,7 @@ struct UpdateStateLayout {
   int row_blocks;     // blocks that cover the state of one chunk
   int key_row_bytes;  // of one transposed feature
   int keys_bytes, step_bytes, stage_bytes;
-  int ring_at, shared_bytes;
+  int ring_at, weights_at;
 };
 
 PHITUNE_DEVICE constexpr UpdateStateLayout update_state_layout(const UpdateStateConfig& c) {
@@ -42,8 +45,13 @@ PHITUNE_DEVICE constexpr UpdateStateLayout update_state_layout(const UpdateState
   l.step_bytes = 16 * l.columns * 2;
   l.stage_bytes = l.keys_bytes + c.token_tile / 16 * l.step_bytes;
   l.ring_at = round_up(2 * c.stages * 8, 128);
-  l.shared_bytes = l.ring_at + c.stages * l.stage_bytes;
+  l.weights_at = l.ring_at + c.stages * l.stage_bytes;
   return l;
+}
+
+/// Dynamic shared memory: the ring, and behind it one weight per token of a chunk, in whole tiles.
+PHITUNE_DEVICE constexpr int update_state_shared(const UpdateStateConfig& c, int chunk) {
+  return update_state_layout(c).weights_at + (c.gated || c.sum ? round_up(chunk, c.token_tile) * 4 : 0);
 }
 
 }  // namespace phitune::sm90

@@ -24,7 +24,8 @@ PHITUNE_DEVICE void barrier_arrive(Barrier* barrier) {
 }
 /// Arrives, and keeps the phase open until `bytes` more have been copied.
 PHITUNE_DEVICE void barrier_arrive_expect(Barrier* barrier, int bytes) {
-  asm volatile("{\n.reg .b64 phase;\nmbarrier.arrive.expect_tx.shared::cta.b64 phase, [%0], %1;\n}" ::"r"(shared_address(barrier)), "r"(bytes)
+  asm volatile("{\n.reg .b64 phase;\nmbarrier.arrive.expect_tx.shared::cta.b64 phase, [%0], %1;\n}" ::"r"(shared_address(barrier)),
+               "r"(bytes)
                : "memory");
 }
 /// Waits until the phase of this parity is over; phases are numbered from 0, so waiting for parity 1 at once returns at once.
@@ -40,8 +41,8 @@ PHITUNE_DEVICE void barrier_wait(Barrier* barrier, int parity) {
 
 /// One thread: copies `bytes` (a multiple of 16, both ends 16-byte aligned) and tells the barrier when they have arrived.
 PHITUNE_DEVICE void bulk_copy(void* smem, const void* gmem, int bytes, Barrier* barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(smem)), "l"(gmem),
-               "r"(bytes), "r"(shared_address(barrier))
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(smem)),
+               "l"(gmem), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
 }
 /// What this thread wrote to shared memory before is seen by matrix products and bulk copies that are ordered after it.
@@ -50,8 +51,8 @@ PHITUNE_DEVICE void fence_async_shared() { asm volatile("fence.proxy.async.share
 /// Stores four 8x8 matrices of 16-bit elements, transposed: lanes 8i..8i+7 give the 16-byte aligned rows of matrix i, and row c of it gets
 /// column c of what the registers hold as in ldmatrix_x4 (row lane/4, columns 2(lane%4) and +1).
 PHITUNE_DEVICE void stmatrix_x4_trans(void* smem_row, const u32 (&r)[4]) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(smem_row)), "r"(r[0]), "r"(r[1]),
-               "r"(r[2]), "r"(r[3])
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(smem_row)), "r"(r[0]),
+               "r"(r[1]), "r"(r[2]), "r"(r[3])
                : "memory");
 }
 
@@ -76,7 +77,8 @@ struct SharedMatrix {
 };
 /// B with n contiguous ("MN-major"): a core matrix is 8 k of 8 n. `k_stride` bytes lead to the next 8 k, `n_stride` to the next 8 n.
 PHITUNE_DEVICE SharedMatrix shared_matrix(const void* smem, int k_stride, int n_stride) {
-  return {static_cast<u64>((shared_address(smem) & 0x3ffffu) >> 4) | static_cast<u64>(k_stride >> 4) << 16 | static_cast<u64>(n_stride >> 4) << 32};
+  return {static_cast<u64>((shared_address(smem) & 0x3ffffu) >> 4) | static_cast<u64>(k_stride >> 4) << 16 |
+          static_cast<u64>(n_stride >> 4) << 32};
 }
 
 /// Orders earlier register writes before the products that follow.
@@ -107,14 +109,14 @@ PHITUNE_DEVICE void settle(u32 (&r)[N]) {
 #define PHITUNE_R0_7 PHITUNE_R8(0, 1, 2, 3, 4, 5, 6, 7)
 #define PHITUNE_R0_15 PHITUNE_R0_7 "," PHITUNE_R8(8, 9, 10, 11, 12, 13, 14, 15)
 #define PHITUNE_R0_31 PHITUNE_R0_15 "," PHITUNE_R8(16, 17, 18, 19, 20, 21, 22, 23) "," PHITUNE_R8(24, 25, 26, 27, 28, 29, 30, 31)
-#define PHITUNE_R0_63                                                                                              \
-  PHITUNE_R0_31 "," PHITUNE_R8(32, 33, 34, 35, 36, 37, 38, 39) "," PHITUNE_R8(40, 41, 42, 43, 44, 45, 46, 47) "," \
-      PHITUNE_R8(48, 49, 50, 51, 52, 53, 54, 55) "," PHITUNE_R8(56, 57, 58, 59, 60, 61, 62, 63)
+#define PHITUNE_R0_63                                                                                                         \
+  PHITUNE_R0_31 "," PHITUNE_R8(32, 33, 34, 35, 36, 37, 38, 39) "," PHITUNE_R8(40, 41, 42, 43, 44, 45, 46, 47) "," PHITUNE_R8( \
+      48, 49, 50, 51, 52, 53, 54, 55) "," PHITUNE_R8(56, 57, 58, 59, 60, 61, 62, 63)
 // N columns; the accumulators' registers and operands; the numbers of the operands behind them: four of A, B, whether to accumulate.
-#define PHITUNE_WGMMA(N, REGISTERS, A0, A1, A2, A3, B, ACCUMULATE, MAJOR, ...)                                                             \
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #ACCUMULATE ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" REGISTERS \
-               "}, {%" #A0 ",%" #A1 ",%" #A2 ",%" #A3 "}, %" #B ", p, 1, 1, %" #MAJOR ";\n}"                                                 \
-               : __VA_ARGS__                                                                                                               \
+#define PHITUNE_WGMMA(N, REGISTERS, A0, A1, A2, A3, B, ACCUMULATE, MAJOR, ...)                                               \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #ACCUMULATE ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N                 \
+               "k16.f32.bf16.bf16 {" REGISTERS "}, {%" #A0 ",%" #A1 ",%" #A2 ",%" #A3 "}, %" #B ", p, 1, 1, %" #MAJOR ";\n}" \
+               : __VA_ARGS__                                                                                                 \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.bits), "r"(static_cast<int>(accumulate)), "n"(NContiguous ? 1 : 0))
 
 /// c (64 x N, fp32) = a b, plus c when `accumulate`. A (64 x 16, bf16) in registers: warp w of the warpgroup has rows 16w to 16w+15 in the
@@ -133,11 +135,13 @@ PHITUNE_DEVICE void wgmma_bf16(float (&c)[N / 2], const u32 (&a)[4], SharedMatri
   else if constexpr (N == 64)
     PHITUNE_WGMMA(64, PHITUNE_R0_31, 32, 33, 34, 35, 36, 37, 38, PHITUNE_C16(0), PHITUNE_C16(16));
   else if constexpr (N == 72)
-    PHITUNE_WGMMA(72, PHITUNE_R0_31 "," PHITUNE_R4(32, 33, 34, 35), 36, 37, 38, 39, 40, 41, 42, PHITUNE_C16(0), PHITUNE_C16(16), PHITUNE_C4(32));
+    PHITUNE_WGMMA(72, PHITUNE_R0_31 "," PHITUNE_R4(32, 33, 34, 35), 36, 37, 38, 39, 40, 41, 42, PHITUNE_C16(0), PHITUNE_C16(16),
+                  PHITUNE_C4(32));
   else if constexpr (N == 128)
     PHITUNE_WGMMA(128, PHITUNE_R0_63, 64, 65, 66, 67, 68, 69, 70, PHITUNE_C16(0), PHITUNE_C16(16), PHITUNE_C16(32), PHITUNE_C16(48));
   else if constexpr (N == 136)
-    PHITUNE_WGMMA(136, PHITUNE_R0_63 "," PHITUNE_R4(64, 65, 66, 67), 68, 69, 70, 71, 72, 73, 74, PHITUNE_C16(0), PHITUNE_C16(16), PHITUNE_C16(32), PHITUNE_C16(48), PHITUNE_C4(64));
+    PHITUNE_WGMMA(136, PHITUNE_R0_63 "," PHITUNE_R4(64, 65, 66, 67), 68, 69, 70, 71, 72, 73, 74, PHITUNE_C16(0), PHITUNE_C16(16),
+                  PHITUNE_C16(32), PHITUNE_C16(48), PHITUNE_C4(64));
   else
     static_assert(N == 16, "a width that no template uses");
 }

@@ -1,0 +1,33 @@
+// What the host sides of the Hopper templates have in common.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "search/plan.hpp"
+#include "search/space.hpp"
+#include "search/trial.hpp"
+
+namespace phitune::sm90 {
+
+// What the runtime keeps of shared memory for itself, per block.
+inline constexpr std::int64_t reserved_shared = 1024;
+// The most registers of a thread that setmaxnreg and the compiler both take.
+inline constexpr std::int64_t most_registers = 240;
+
+/// Registers per thread that `blocks` blocks of `threads` threads leave room for, as the compiler rounds them.
+inline std::int64_t register_budget(std::int64_t threads, std::int64_t blocks) {
+  return std::min(most_registers, 65536 / (threads * blocks) / 8 * 8);
+}
+
+/// What every Hopper template asks of a problem and a device; `knob` is one of the template's.
+inline std::vector<Constraint> hopper_constraints(const StageProblem& s, const DeviceInfo& device, const std::string& knob) {
+  return {{"wgmma, bulk copies and setmaxnreg need a GPU of compute capability 9.0 (sm_90a)",
+           {knob},
+           [capability = device.compute_capability](const Config&) { return capability / 10 == 9; }},
+          {"the states of the sm90 path are stored in bf16, for bf16 problems of degree 2 and more", {knob}, [s](const Config&) {
+             return s.problem.dtype == Dtype::bf16 && s.shape.state == Dtype::bf16 && s.problem.p >= 2;
+           }}};
+}
+
+}  // namespace phitune::sm90

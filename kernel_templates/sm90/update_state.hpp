@@ -1,0 +1,18 @@
+// Host side of update_state.cuh.
+#pragma once
+
+#include "kernel_templates/stage_template.hpp"
+
+namespace phitune::sm90 {
+
+/// Stage::update_state on Hopper: the moments of each chunk, in the layout cores.
+class UpdateStateTemplate : public StageTemplate {
+ public:
+  [[nodiscard]] Space space(const StageProblem& problem, const DeviceInfo& device) const override;
+  [[nodiscard]] std::string source(const StageProblem& problem, const Config& config) const override;
+  [[nodiscard]] Launch launch(const StageProblem& problem, const Config& config) const override;
+};
+
+[[nodiscard]] const StageTemplate& update_state_template();
+
+}  // namespace phitune::sm90
