@@ -9,6 +9,8 @@
 #include "kernel_templates/sm80/query_state.hpp"
 #include "kernel_templates/sm80/scan.hpp"
 #include "kernel_templates/sm80/update_state.hpp"
+#include "kernel_templates/sm90/query_state.hpp"
+#include "kernel_templates/sm90/update_state.hpp"
 
 namespace phitune {
 
@@ -39,10 +41,33 @@ const StageTemplate* find_sm80(Stage stage) {
   return nullptr;
 }
 
+const StageTemplate* find_sm90(Stage stage) {
+  switch (stage) {
+    case Stage::update_state:
+      return &sm90::update_state_template();
+    case Stage::query_state:
+      return &sm90::query_state_template();
+    default:
+      return nullptr;
+  }
+}
+
+const StageTemplate* find(Stage stage, Path path) {
+  switch (path) {
+    case Path::sm80:
+      return find_sm80(stage);
+    case Path::sm90:
+      return find_sm90(stage);
+    case Path::library:
+      break;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 const StageTemplate& stage_template(Stage stage, Path path) {
-  const StageTemplate* found = path == Path::sm80 ? find_sm80(stage) : nullptr;
+  const StageTemplate* found = find(stage, path);
   if (!found)
     throw std::out_of_range("there is no template for stage " + std::string(to_string(stage)) + " on path " + std::string(to_string(path)));
   return *found;

@@ -279,7 +279,7 @@ constexpr std::array<std::int64_t, 7> chunk_sizes{64, 128, 256, 512, 1024, 2048,
 constexpr std::array<std::int64_t, 4> tile_widths{2, 4, 8, 16};
 constexpr std::array<Dtype, 2> storage_dtypes{Dtype::bf16, Dtype::fp32};
 // Off until every stage of a plan with states in cores has its template.
-constexpr bool cores_enabled = false;
+constexpr bool cores_enabled = true;
 // Chunks are one grid dimension of the state kernels.
 constexpr std::int64_t max_chunks = 65535;
 

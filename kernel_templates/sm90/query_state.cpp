@@ -80,7 +80,7 @@ std::vector<Constraint> device_constraints(const StageProblem& s, const DeviceIn
            [s](const Config& c) { return registers(s, c) <= register_budget(threads(c), c.at("min_blocks")); }},
           {fmt::format("shared memory of min_blocks blocks exceeds {} KiB of a multiprocessor, or {} KiB per block",
                        device.shared_per_multiprocessor / 1024, device.shared_per_block / 1024),
-           {"warpgroups", "m_tiles", "steps", "stages", "min_blocks"},
+           {"warpgroups", "m_tiles", "steps", "batch", "stages", "min_blocks"},
            [s, device](const Config& c) {
              const std::int64_t bytes = query_state_layout(kernel_config(s, c)).shared_bytes;
              return bytes <= device.shared_per_block && c.at("min_blocks") * (bytes + reserved_shared) <= device.shared_per_multiprocessor;

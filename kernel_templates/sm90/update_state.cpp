@@ -54,18 +54,24 @@ UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
           .loader_registers = static_cast<int>(loader_registers(s, c))};
 }
 
+// As update_state_shared counts it.
 std::int64_t shared_bytes(const StageProblem& s, const Config& c) {
-  return update_state_shared(kernel_config(s, c), static_cast<int>(s.shape.chunk));
+  const std::int64_t tile = c.at("token_tile"), barriers = (2 * c.at("stages") * 8 + 127) / 128 * 128;
+  const std::int64_t weights = s.problem.gated || has_sum(s) ? (s.shape.chunk + tile - 1) / tile * tile * 4 : 0;
+  return barriers + c.at("stages") * tile * 2 * (s.problem.d + state_columns(s.problem)) + weights;
 }
+
+std::int64_t block_rows(const Config& c) { return c.at("warpgroups") * c.at("m_tiles") * 64; }
+std::int64_t row_blocks(const StageProblem& s, const Config& c) { return (s.rows() + block_rows(c) - 1) / block_rows(c); }
 
 std::int64_t works(const StageProblem& s, const Config& c) {
   const std::int64_t chunks = s.problem.final_state ? s.chunks() : s.chunks() - 1;
-  return s.problem.b * s.problem.hk * chunks * update_state_layout(kernel_config(s, c)).row_blocks;
+  return s.problem.b * s.problem.hk * chunks * row_blocks(s, c);
 }
 
 std::vector<Knob> knobs(const DeviceInfo& device) {
   return {{"warpgroups", {1, 2, 3}, "warpgroups that multiply; one more loads"},
-          {"m_tiles", {1, 2, 4}, "64-row tiles of the state per warpgroup"},
+          {"m_tiles", {2, 4}, "64-row tiles of the state per warpgroup: one would read as much of phi's features as it multiplies"},
           {"token_tile", {64, 128}, "tokens of one stage of the ring"},
           {"stages", {2, 3, 4, 6}, "stages of the ring in shared memory"},
           {"ahead", {2, 4}, "m tiles of phi(K) in registers, being formed or multiplied"},
@@ -93,8 +99,8 @@ std::vector<Constraint> problem_constraints(const StageProblem& s) {
           {"more than a quarter of a block's rows would be past the end of the state",
            {"warpgroups", "m_tiles"},
            [s](const Config& c) {
-             const UpdateStateLayout l = update_state_layout(kernel_config(s, c));
-             return (c.at("warpgroups") == 1 && c.at("m_tiles") == 1) || 4 * l.rows >= 3 * l.row_blocks * l.block_octets * 8;
+             const bool smallest = c.at("warpgroups") == 1 && c.at("m_tiles") == 2;
+             return smallest || 4 * s.rows() >= 3 * row_blocks(s, c) * block_rows(c);
            }},
           {"a token tile is longer than the chunk",
            {"token_tile"},
@@ -118,7 +124,7 @@ std::vector<Constraint> device_constraints(const StageProblem& s, const DeviceIn
            [s](const Config& c) { return needed_registers(s, c) <= consumer_registers(s, c); }},
           {fmt::format("shared memory of min_blocks blocks exceeds {} KiB of a multiprocessor, or {} KiB per block",
                        device.shared_per_multiprocessor / 1024, device.shared_per_block / 1024),
-           {"warpgroups", "m_tiles", "token_tile", "stages", "min_blocks"},
+           {"token_tile", "stages", "min_blocks"},
            [s, device](const Config& c) {
              const std::int64_t bytes = shared_bytes(s, c);
              return bytes <= device.shared_per_block && c.at("min_blocks") * (bytes + reserved_shared) <= device.shared_per_multiprocessor;
