@@ -9,6 +9,7 @@
 #include "kernel_templates/sm80/query_state.hpp"
 #include "kernel_templates/sm80/scan.hpp"
 #include "kernel_templates/sm80/update_state.hpp"
+#include "kernel_templates/sm90/attention.hpp"
 #include "kernel_templates/sm90/query_state.hpp"
 #include "kernel_templates/sm90/update_state.hpp"
 
@@ -43,6 +44,8 @@ const StageTemplate* find_sm80(Stage stage) {
 
 const StageTemplate* find_sm90(Stage stage) {
   switch (stage) {
+    case Stage::attention:
+      return &sm90::attention_template();
     case Stage::update_state:
       return &sm90::update_state_template();
     case Stage::query_state:

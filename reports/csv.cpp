@@ -69,7 +69,7 @@ void add_plan(Row& row, const Plan& plan) {
   for (const PlanStage& stage : plan.stages)
     configs += fmt::format("{}{} [{}]", configs.empty() ? "" : "; ", to_string(stage.problem.stage), stage.config.text());
   row.text(to_string(plan.shape.fusion)).integer(plan.shape.chunk).integer(plan.shape.d_tile).text(to_string(plan.shape.state));
-  row.text(to_string(plan.shape.partial)).text(to_string(plan.shape.layout)).text(configs);
+  row.text(to_string(plan.shape.partial)).text(to_string(plan.shape.path)).text(configs);
 }
 
 void add_timing(Row& row, const std::optional<Timing>& timing) {
@@ -124,7 +124,7 @@ std::string write_csv(const Model& model) {
                             "d_tile",
                             "state",
                             "partial",
-                            "state_layout",
+                            "path",
                             "configs",
                             "time_ms",
                             "iqr_ms",

@@ -52,7 +52,7 @@ struct Winner {
   bool gated, initial_state, final_state;
   std::string_view fusion;
   long long chunk, d_tile;        // 0 for quadratic
-  std::string_view state, partial, state_layout;
+  std::string_view state, partial, path;
   std::size_t first_stage, stage_count;  // in stages
   double time_ms;                 // median end to end
   double floor_ms;                // least time of this device; 0 when not known
@@ -97,7 +97,7 @@ void add_winner(Tables& tables, const ProblemView& view, const DeviceView& devic
                                 literal(to_string(p.dtype)), literal(to_string(p.normalisation)), literal(to_string(p.layout)), p.gated,
                                 p.initial_state, p.final_state);
   tables.winners += fmt::format("           {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}}},\n", literal(to_string(s.fusion)), s.chunk,
-                                s.d_tile, literal(to_string(s.state)), literal(to_string(s.partial)), literal(to_string(s.layout)),
+                                s.d_tile, literal(to_string(s.state)), literal(to_string(s.partial)), literal(to_string(s.path)),
                                 tables.stage_count, trial.plan.stages.size(), finite(view.winner_ms), view.floor.ms,
                                 trial.result.errors ? finite(trial.result.errors->relative_l2) : 0.0, trial.workspace_bytes);
   add_stages(tables, trial);

@@ -51,7 +51,7 @@ Json json_of(const PlanShape& shape) {
           {"d_tile", shape.d_tile},
           {"state", to_string(shape.state)},
           {"partial", to_string(shape.partial)},
-          {"layout", to_string(shape.layout)}};
+          {"path", to_string(shape.path)}};
 }
 
 Json json_of(const DeviceInfo& d) {

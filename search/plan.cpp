@@ -27,7 +27,6 @@ constexpr Names<Stage, 10> stage_names{"stage",
 constexpr Names<Fusion, 3> fusion_names{
     "fusion strategy", {{{Fusion::quadratic, "quadratic"}, {Fusion::materialized, "materialized"}, {Fusion::expand_mma, "expand_mma"}}}};
 constexpr Names<Path, 3> path_names{"path", {{{Path::sm80, "sm80"}, {Path::sm90, "sm90"}, {Path::library, "library"}}}};
-constexpr Names<StateLayout, 2> layout_names{"state layout", {{{StateLayout::rows, "rows"}, {StateLayout::cores, "cores"}}}};
 
 // The words of one shape, in any order, each once.
 class ShapeReader {
@@ -41,11 +40,11 @@ class ShapeReader {
     shape_.fusion = parse_fusion(words.front());
     for (const std::string_view word : std::span(words).subspan(1)) read_word(word);
     const std::size_t expected = shape_.fusion == Fusion::quadratic ? 0 : 4;
-    // Texts from before there was a second layout have no word for it.
-    if (seen_.size() - (expected == 0 ? 0 : seen_.count("layout")) != expected) {
+    // No word for the path means sm80, as in texts from before there was another.
+    if (seen_.size() - seen_.count("path") != expected) {
       throw std::invalid_argument(fmt::format("plan shape '{}': {}", text_,
                                               expected == 0
-                                                  ? "quadratic has no chunk, d_tile, storage dtypes or layout"
+                                                  ? "quadratic has no chunk, d_tile or storage dtypes"
                                                   : "c<tokens>, d_tile<width>, state_<dtype> and partial_<dtype> are all needed"));
     }
     return shape_;
@@ -62,9 +61,9 @@ class ShapeReader {
     } else if (word.starts_with("partial_")) {
       once("partial", word);
       shape_.partial = parse_dtype(word.substr(8));
-    } else if (word.starts_with("layout_")) {
-      once("layout", word);
-      shape_.layout = parse_state_layout(word.substr(7));
+    } else if (word == "sm80" || word == "sm90") {
+      once("path", word);
+      shape_.path = parse_path(word);
     } else if (word.starts_with("c")) {
       once("chunk", word);
       shape_.chunk = number(word, 1);
@@ -98,16 +97,15 @@ std::string_view trimmed(std::string_view text) {
 std::string_view to_string(Stage stage) { return stage_names.text(stage); }
 std::string_view to_string(Fusion fusion) { return fusion_names.text(fusion); }
 std::string_view to_string(Path path) { return path_names.text(path); }
-std::string_view to_string(StateLayout layout) { return layout_names.text(layout); }
 Stage parse_stage(std::string_view text) { return stage_names.parse(text); }
 Fusion parse_fusion(std::string_view text) { return fusion_names.parse(text); }
 Path parse_path(std::string_view text) { return path_names.parse(text); }
-StateLayout parse_state_layout(std::string_view text) { return layout_names.parse(text); }
 
 std::string PlanShape::text() const {
-  if (fusion == Fusion::quadratic) return std::string(to_string(fusion));
+  const std::string_view suffix = path == Path::sm90 ? " sm90" : "";
+  if (fusion == Fusion::quadratic) return fmt::format("{}{}", to_string(fusion), suffix);
   return fmt::format("{} c{} d_tile{} state_{} partial_{}{}", to_string(fusion), chunk, d_tile, to_string(state), to_string(partial),
-                     layout == StateLayout::cores ? " layout_cores" : "");
+                     suffix);
 }
 
 PlanShape PlanShape::parse(std::string_view text) { return ShapeReader(text).read(); }
@@ -142,11 +140,11 @@ namespace {
 constexpr std::int64_t neutral_width = 16;
 constexpr std::int64_t neutral_degree = 2;
 
-// No state passes through these stages, so its tiling, dtype and layout are nothing to them.
+// No state passes through these stages, so its tiling, dtype and order in memory are nothing to them.
 void forget_state(PlanShape& shape) {
   shape.d_tile = 0;
   shape.state = Dtype::bf16;
-  shape.layout = StateLayout::rows;
+  shape.path = Path::sm80;
 }
 
 void neutral_gates(StageProblem& s) {
@@ -206,16 +204,24 @@ void neutral_combine(StageProblem& s) {
   s.problem.final_state = false;
 }
 
-Path path_of(Stage stage, StateLayout layout) {
-  if (stage == Stage::update_gemm || stage == Stage::query_gemm) return Path::library;
-  const bool multiplies = stage == Stage::update_state || stage == Stage::query_state;
-  return multiplies && layout == StateLayout::cores ? Path::sm90 : Path::sm80;
+Path path_of(Stage stage, Path preferred) {
+  switch (stage) {
+    case Stage::update_gemm:
+    case Stage::query_gemm:
+      return Path::library;
+    case Stage::attention:
+    case Stage::update_state:
+    case Stage::query_state:
+      return preferred;
+    default:
+      return Path::sm80;
+  }
 }
 
 }  // namespace
 
 StageProblem make_stage_problem(const Problem& problem, const PlanShape& shape, Stage stage) {
-  StageProblem s{problem, shape, stage, path_of(stage, shape.layout)};
+  StageProblem s{problem, shape, stage, path_of(stage, shape.path)};
   // Both fusion strategies run these same kernels; scan reads its denominators from another place in each, so it keeps the strategy.
   const bool shared = stage == Stage::gates || stage == Stage::attention;
   if (shared && shape.fusion == Fusion::materialized) s.shape.fusion = Fusion::expand_mma;
@@ -278,8 +284,6 @@ namespace {
 constexpr std::array<std::int64_t, 7> chunk_sizes{64, 128, 256, 512, 1024, 2048, 4096};
 constexpr std::array<std::int64_t, 4> tile_widths{2, 4, 8, 16};
 constexpr std::array<Dtype, 2> storage_dtypes{Dtype::bf16, Dtype::fp32};
-// Off until every stage of a plan with states in cores has its template.
-constexpr bool cores_enabled = true;
 // Chunks are one grid dimension of the state kernels.
 constexpr std::int64_t max_chunks = 65535;
 
@@ -314,14 +318,16 @@ std::optional<std::string> storage_refused(const Problem& problem, const PlanSha
   return std::nullopt;
 }
 
-std::optional<std::string> layout_refused(const Problem& problem, const PlanShape& shape) {
-  if (shape.layout == StateLayout::rows) return std::nullopt;
-  if (shape.fusion != Fusion::expand_mma)
-    return fmt::format("only expand_mma has kernels for states in cores: {} stores them in rows", to_string(shape.fusion));
+std::optional<std::string> path_refused(const Problem& problem, const PlanShape& shape) {
+  if (shape.path == Path::sm80) return std::nullopt;
+  if (shape.path == Path::library) return "a plan's path is sm80 or sm90: library stages belong to both";
+  if (shape.fusion == Fusion::materialized) return "materialized has no kernels on the sm90 path";
   if (problem.dtype != Dtype::bf16)
-    return fmt::format("states in cores are multiplied in bf16: an {} problem stores them in rows", to_string(problem.dtype));
-  if (shape.state != Dtype::bf16) return fmt::format("states in cores are bf16, not {}", to_string(shape.state));
-  if (problem.p < 2) return "with p 1 the state is k itself: too few rows to store them in cores";
+    return fmt::format("the sm90 path multiplies in bf16, which is too coarse for {}", to_string(problem.dtype));
+  if (shape.fusion == Fusion::quadratic) return std::nullopt;
+  if (shape.state != Dtype::bf16) return fmt::format("the sm90 path stores states in bf16, not {}", to_string(shape.state));
+  if (problem.p < 2) return "with p 1 the state is k itself: nothing to form in registers";
+  if (problem.d % 32 != 0) return fmt::format("the sm90 path transposes keys 32 features at a time: d {} is no multiple", problem.d);
   return std::nullopt;
 }
 
@@ -332,15 +338,13 @@ std::optional<std::string> quadratic_refused(const Problem& problem) {
 }
 
 std::vector<PlanShape> every_shape() {
-  std::vector<PlanShape> shapes{PlanShape{.fusion = Fusion::quadratic}};
+  std::vector<PlanShape> shapes{PlanShape{.fusion = Fusion::quadratic}, PlanShape{.fusion = Fusion::quadratic, .path = Path::sm90}};
   for (const Fusion fusion : {Fusion::materialized, Fusion::expand_mma}) {
     for (const std::int64_t chunk : chunk_sizes) {
       for (const std::int64_t d_tile : tile_widths) {
         for (const Dtype state : storage_dtypes) {
           for (const Dtype partial : storage_dtypes) {
-            shapes.push_back({fusion, chunk, d_tile, state, partial, StateLayout::rows});
-            if (cores_enabled && fusion == Fusion::expand_mma)
-              shapes.push_back({fusion, chunk, d_tile, state, partial, StateLayout::cores});
+            for (const Path path : {Path::sm80, Path::sm90}) shapes.push_back({fusion, chunk, d_tile, state, partial, path});
           }
         }
       }
@@ -353,12 +357,12 @@ std::vector<PlanShape> every_shape() {
 
 std::optional<std::string> why_not(const Problem& problem, const PlanShape& shape) {
   if (auto reason = problem.invalid()) return reason;
+  if (auto reason = path_refused(problem, shape)) return reason;
   if (shape.fusion == Fusion::quadratic) return quadratic_refused(problem);
   if (auto reason = degree_refused(problem)) return reason;
   if (auto reason = chunk_refused(problem, shape.chunk)) return reason;
   if (auto reason = tile_refused(problem, shape.d_tile)) return reason;
-  if (auto reason = storage_refused(problem, shape)) return reason;
-  return layout_refused(problem, shape);
+  return storage_refused(problem, shape);
 }
 
 PlanShapes plan_shapes(const Problem& problem) {

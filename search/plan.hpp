@@ -21,18 +21,12 @@ enum class Fusion { quadratic, materialized, expand_mma };
 /// alone. `library` marks stages done by cuBLASLt.
 enum class Path { sm80, sm90, library };
 
-/// How a chunk's state lies in memory between kernels: rows is row-major, in the order of tspow.cuh; cores is the core matrices that wgmma
-/// reads (kernel_templates/common/state_layout.cuh), for the path sm90.
-enum class StateLayout { rows, cores };
-
 [[nodiscard]] std::string_view to_string(Stage stage);
 [[nodiscard]] std::string_view to_string(Fusion fusion);
 [[nodiscard]] std::string_view to_string(Path path);
-[[nodiscard]] std::string_view to_string(StateLayout layout);
 [[nodiscard]] Stage parse_stage(std::string_view text);
 [[nodiscard]] Fusion parse_fusion(std::string_view text);
 [[nodiscard]] Path parse_path(std::string_view text);
-[[nodiscard]] StateLayout parse_state_layout(std::string_view text);
 
 /// What all stages of a plan agree on.
 struct PlanShape {
@@ -41,12 +35,14 @@ struct PlanShape {
   std::int64_t d_tile = 0;      // width of a feature tile; 0 for quadratic
   Dtype state = Dtype::bf16;    // how chunk states are stored between kernels
   Dtype partial = Dtype::bf16;  // how attention's partial outputs are stored; ignored by quadratic
-  StateLayout layout = StateLayout::rows;
+  // Whose kernels run where both paths have one. It also says how states lie in memory: in rows for sm80, in the core matrices that wgmma
+  // reads for sm90 (kernel_templates/common/state_layout.cuh).
+  Path path = Path::sm80;
 
   bool operator==(const PlanShape&) const = default;
   auto operator<=>(const PlanShape&) const = default;
 
-  /// "expand_mma c1024 d_tile8 state_bf16 partial_bf16", the same with " layout_cores", "quadratic". No layout means rows.
+  /// "expand_mma c1024 d_tile8 state_bf16 partial_bf16", "quadratic", and either followed by " sm90"; no path means sm80.
   [[nodiscard]] std::string text() const;
   static PlanShape parse(std::string_view text);
 };

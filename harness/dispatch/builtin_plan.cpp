@@ -77,7 +77,7 @@ Plan builtin_plan(const Problem& problem, const DeviceInfo& device) {
   if (const auto reason = problem.invalid()) throw refuse(*reason);
   PlanShapes shapes = plan_shapes(problem);
   // A plan that must run on any GPU keeps to the layout that every path has.
-  std::erase_if(shapes.shapes, [](const PlanShape& shape) { return shape.layout != StateLayout::rows; });
+  std::erase_if(shapes.shapes, [](const PlanShape& shape) { return shape.path != Path::sm80; });
   const bool quadratic_pays = does_quadratic_pay(problem);
   std::sort(shapes.shapes.begin(), shapes.shapes.end(), [&](const PlanShape& a, const PlanShape& b) {
     return order_of(problem, a, quadratic_pays) < order_of(problem, b, quadratic_pays);

@@ -116,7 +116,7 @@ double estimate_ms(const Problem& problem, const PlanShape& shape, const DeviceI
 }
 
 std::optional<std::string> device_refuses(const PlanShape& shape, const DeviceInfo& device) {
-  if (shape.layout == StateLayout::rows || device.compute_capability / 10 == 9) return std::nullopt;
+  if (shape.path == Path::sm80 || device.compute_capability / 10 == 9) return std::nullopt;
   return "the sm90 path needs a GPU of compute capability 9.x";
 }
 
@@ -126,10 +126,10 @@ ProblemSearch plan_search(const Problem& problem, const DeviceInfo& device, cons
   const std::vector<Ranked> ranked = rank_shapes(problem, device, search.skipped);
   const double best = ranked.empty() ? 0 : ranked.front().ms;
   Groups groups(search, device, policy);
-  std::set<std::pair<Fusion, StateLayout>> kinds;
+  std::set<std::pair<Fusion, Path>> kinds;
   for (const auto& [shape, ms] : ranked) {
     const bool within = ms <= policy.plan_bound * best;
-    const bool first_of_kind = kinds.insert({shape.fusion, shape.layout}).second;
+    const bool first_of_kind = kinds.insert({shape.fusion, shape.path}).second;
     if (!within && !first_of_kind) {
       search.skipped.push_back(
           {shape, fmt::format("estimated {:.3f} ms, beyond {} times the best estimate of {:.3f} ms", ms, policy.plan_bound, best)});

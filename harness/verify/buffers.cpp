@@ -308,7 +308,7 @@ WrittenRegion written_region(Buffer buffer, const StageProblem& stage) {
   const std::int64_t count = buffer_shape(buffer, stage).count;
   const std::int64_t columns = state_columns(stage.problem);
   // Core matrices past e follow the others of the same 8 rows.
-  const std::int64_t side = stage.shape.layout == StateLayout::cores ? core_side : 1;
+  const std::int64_t side = stage.shape.path == Path::sm90 ? core_side : 1;
   // Without a final state nobody needs the last chunk's sums, and scan alone writes the columns past e.
   const std::int64_t written = stage.problem.final_state ? stage.chunks() : stage.chunks() - 1;
   if (buffer == Buffer::update && stage.stage == Stage::update_state)

@@ -110,7 +110,7 @@ InputTensor input_tensor(Buffer buffer, const StageProblem& stage, std::uint64_t
   spec.kind = static_cast<int>(kind);
   spec.width = static_cast<int>(tensor.shape.width);
   const bool sum = problem.normalisation == Normalisation::sum;
-  spec.cores = stage.shape.layout == StateLayout::cores && (buffer == Buffer::update || buffer == Buffer::state);
+  spec.cores = stage.shape.path == Path::sm90 && (buffer == Buffer::update || buffer == Buffer::state);
   switch (buffer) {
     case Buffer::q:
     case Buffer::k:

@@ -39,7 +39,7 @@ struct Context {
   [[nodiscard]] std::int64_t draw(std::int64_t below) { return static_cast<std::int64_t>(rng() % static_cast<std::uint64_t>(below)); }
   [[nodiscard]] std::int64_t chunk_end(std::int64_t n) const { return std::min(p.t, (n + 1) * chunk); }
   [[nodiscard]] bool sum() const { return p.normalisation == Normalisation::sum; }
-  [[nodiscard]] bool cores() const { return stage.shape.layout == StateLayout::cores; }
+  [[nodiscard]] bool cores() const { return stage.shape.path == Path::sm90; }
   [[nodiscard]] std::vector<double> gates(std::int64_t b, std::int64_t hk, std::int64_t n) const {
     return cumulative_gates(stage, seed, InputKind::normal, b, hk, n * chunk, chunk_end(n));
   }

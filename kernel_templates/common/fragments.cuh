@@ -137,6 +137,23 @@ PHITUNE_DEVICE void mma(float (&c)[4], const FragA<M>& a, const FragB<M>& b) {
   }
 }
 
+/// Among four neighbouring lanes: x[i] of lane t becomes x[t] of lane i.
+PHITUNE_DEVICE void transpose_quad(u32 (&x)[4]) {
+  const bool odd = (lane() & 1) != 0, upper = (lane() & 2) != 0;
+  PHITUNE_UNROLL
+  for (int i = 0; i < 4; i += 2) {
+    const u32 got = shuffle_xor(odd ? x[i] : x[i + 1], 1);
+    x[i] = odd ? got : x[i];
+    x[i + 1] = odd ? x[i + 1] : got;
+  }
+  PHITUNE_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    const u32 got = shuffle_xor(upper ? x[i] : x[i + 2], 2);
+    x[i] = upper ? got : x[i];
+    x[i + 2] = upper ? x[i + 2] : got;
+  }
+}
+
 /// Two neighbouring elements as floats; `p` is aligned to the pair.
 template <Storage S>
 PHITUNE_DEVICE F2 load_pair(const void* p) {

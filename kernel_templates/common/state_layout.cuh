@@ -1,4 +1,4 @@
-// Where an element of a state matrix lies in memory when states are in *core matrices* (StateLayout::cores of search/plan.hpp): one
+// Where an element of a state matrix lies in memory when states are in *core matrices* (Path::sm90 of search/plan.hpp): one
 // definition for the kernels, their host sides and the oracle. A state matrix is U (a chunk's moments) or S (the state that a chunk starts
 // from): D rows times R columns. The other layout, rows, is row-major in the order of tspow.cuh and needs no definition of its own.
 //

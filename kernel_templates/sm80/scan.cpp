@@ -11,7 +11,7 @@ constexpr std::int64_t max_grid_y = 65535;
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
 std::int64_t row_length(const StageProblem& s) { return s.problem.e + (has_sum(s) ? 8 : 0); }
 bool is_materialized(const StageProblem& s) { return s.shape.fusion == Fusion::materialized; }
-bool in_cores(const StageProblem& s) { return s.shape.layout == StateLayout::cores; }
+bool in_cores(const StageProblem& s) { return s.shape.path == Path::sm90; }
 Dtype update_dtype(const StageProblem& s) { return is_materialized(s) ? Dtype::fp32 : s.shape.state; }
 
 // 32-bit registers of one batch of updates; the kernel holds two.

@@ -405,23 +405,6 @@ class UpdateState {
     }
   }
 
-  /// Among four neighbouring lanes: x[i] of lane t becomes x[t] of lane i.
-  PHITUNE_DEVICE static void transpose_quad(u32 (&x)[4]) {
-    const bool odd = (lane() & 1) != 0, upper = (lane() & 2) != 0;
-    PHITUNE_UNROLL
-    for (int i = 0; i < 4; i += 2) {
-      const u32 got = shuffle_xor(odd ? x[i] : x[i + 1], 1);
-      x[i] = odd ? got : x[i];
-      x[i + 1] = odd ? x[i + 1] : got;
-    }
-    PHITUNE_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      const u32 got = shuffle_xor(upper ? x[i] : x[i + 2], 2);
-      x[i] = upper ? got : x[i];
-      x[i + 2] = upper ? x[i + 2] : got;
-    }
-  }
-
   const Args& args_;
   char* shared_;
   int warp_, chunk_, head_, first_row_, first_token_, tokens_;

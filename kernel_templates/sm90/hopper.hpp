@@ -15,9 +15,11 @@ inline constexpr std::int64_t reserved_shared = 1024;
 // The most registers of a thread that setmaxnreg and the compiler both take.
 inline constexpr std::int64_t most_registers = 240;
 
-/// Registers per thread that `blocks` blocks of `threads` threads leave room for, as the compiler rounds them.
+/// Registers per thread that `blocks` blocks of `threads` threads leave room for: each of a multiprocessor's four parts has 512 registers
+/// for every lane of its warps, given out by eights.
 inline std::int64_t register_budget(std::int64_t threads, std::int64_t blocks) {
-  return std::min(most_registers, 65536 / (threads * blocks) / 8 * 8);
+  const std::int64_t warps = (threads / 32 * blocks + 3) / 4;
+  return std::min(most_registers, 512 / warps / 8 * 8);
 }
 
 /// What every Hopper template asks of a problem and a device; `knob` is one of the template's.

@@ -2,7 +2,7 @@
 //
 // A matrix product per (b, query head, chunk): M = tokens, N = e columns and 8 that hold the denominator, K = D rows of the state. A =
 // phi(q) is formed in registers, a batch of k16 steps ahead of the tensor cores. B = S comes from memory as it is, in core matrices
-// (StateLayout::cores), by bulk copies that one warp issues into a ring of stages.
+// (Path::sm90), by bulk copies that one warp issues into a ring of stages.
 //
 // Rows of the state come in groups of 8 tuples (rows of phi of degree p-1) times the d_tile features of the last tile. Thread t of a quad
 // takes tuples 2t and 2t+1, one for each k half, so a group costs it one product for its two scalars and one packed multiply per pair slot.
@@ -205,7 +205,7 @@ struct QueryState {
     PHITUNE_NO_UNROLL
     for (int stage = 0; stage < L.stage_count; ++stage) {
       const int slot = stage % C.stages;
-      const SharedMatrix state = shared_matrix(ring() + slot * L.stage_bytes, L.step_bytes / 2, 128);
+      const SharedMatrix state = core_matrices(ring() + slot * L.stage_bytes, L.step_bytes / 2, 128);
       PHITUNE_UNROLL
       for (int batch = 0; batch < batches; ++batch) {
         auto& a = fragments[batch % 2];

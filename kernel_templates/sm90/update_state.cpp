@@ -13,7 +13,7 @@ namespace phitune::sm90 {
 namespace {
 
 // Addresses, swizzled offsets and loop state besides what is counted below.
-constexpr std::int64_t other_consumer_registers = 32;
+constexpr std::int64_t other_consumer_registers = 20;
 constexpr std::int64_t other_loader_registers = 40;
 
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }

@@ -1,5 +1,5 @@
 // The update of one chunk on Hopper: U[r][n] = sum_j exp(G_end - G_j) phi(k_j)_r v_j[n] over its tokens j, and update_z[r] the same
-// without v. fp32 accumulation; U is stored in bf16, in core matrices (StateLayout::cores), as query_state's bulk copies want it.
+// without v. fp32 accumulation; U is stored in bf16, in core matrices (Path::sm90), as query_state's bulk copies want it.
 //
 // A matrix product per (b, hk, chunk): M = rows of the state, N = e columns and eight for z, K = tokens. A = phi(K)^T is formed in
 // registers as products of transposed features. One warpgroup loads: it writes K transposed, and V times the gates' weights in core
@@ -197,7 +197,6 @@ struct UpdateState {
       if (C.prefetch && tile + 1 < tiles) read(next, loader, tile + 1);
       barrier_wait(empty(turn % C.stages), (turn / C.stages & 1) ^ 1);
       store(turn % C.stages, current, loader, tile);
-      fence_async_shared();
       barrier_arrive(full(turn % C.stages));
     }
   }
@@ -255,8 +254,9 @@ struct UpdateState {
     for (int tile = 0; tile < tiles; ++tile, ++turn) {
       const int slot = turn % C.stages;
       const char* const k = keys(slot);
-      const SharedMatrix v = shared_matrix(values(slot), L.step_bytes / 2, 128);
+      const SharedMatrix v = core_matrices(values(slot), L.step_bytes / 2, 128);
       barrier_wait(full(slot), turn / C.stages & 1);
+      fence_async_shared();
       read_step(k, 0, 0);
       PHITUNE_UNROLL
       for (int slab = 0; slab < slabs; ++slab) {

@@ -35,7 +35,7 @@ StageProblem stage_problem(const ScanConfig& c, const Tokens& run) {
                         .chunk = run.chunk,
                         .d_tile = c.d_tile,
                         .state = dtype_of(c.state),
-                        .layout = c.cores ? StateLayout::cores : StateLayout::rows};
+                        .path = c.cores ? Path::sm90 : Path::sm80};
   return {problem, shape, Stage::scan, Path::sm80};
 }
 

@@ -16,7 +16,7 @@ namespace {
 
 const Problem headline = Problem::parse("b1 t65536 h8 d64 p2 bf16 gated sum");
 constexpr PlanShape fused{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16};
-constexpr PlanShape in_cores{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16, StateLayout::cores};
+constexpr PlanShape in_cores{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16, Path::sm90};
 
 std::vector<std::string> stage_texts(const Problem& problem, const PlanShape& shape) {
   std::vector<std::string> names;
@@ -37,14 +37,14 @@ bool has_shape(const Problem& problem, const PlanShape& shape) { return std::ran
 
 TEST(PlanShape, TextIsTheDocumentedOne) {
   EXPECT_EQ(fused.text(), "expand_mma c1024 d_tile8 state_bf16 partial_bf16");
-  EXPECT_EQ(in_cores.text(), "expand_mma c1024 d_tile8 state_bf16 partial_bf16 layout_cores");
+  EXPECT_EQ(in_cores.text(), "expand_mma c1024 d_tile8 state_bf16 partial_bf16 sm90");
   EXPECT_EQ(PlanShape{.fusion = Fusion::quadratic}.text(), "quadratic");
 }
 
-// Databases and recordings from before there was a second layout have no word for it.
+// Databases and recordings from before there was a second path have no word for it.
 TEST(PlanShape, ATextWithoutALayoutMeansRows) {
   EXPECT_EQ(PlanShape::parse("expand_mma c1024 d_tile8 state_bf16 partial_bf16"), fused);
-  EXPECT_EQ(PlanShape::parse("expand_mma c1024 d_tile8 state_bf16 partial_bf16 layout_rows"), fused);
+  EXPECT_EQ(PlanShape::parse("expand_mma c1024 d_tile8 state_bf16 partial_bf16 sm80"), fused);
   EXPECT_EQ(PlanShape::parse(in_cores.text()), in_cores);
   EXPECT_NE(in_cores, fused);
   EXPECT_LT(fused, in_cores);
@@ -63,9 +63,9 @@ TEST(PlanShape, AWrongTextIsRefusedWithTheWord) {
   EXPECT_NE(error_of("expand_mma c1024 c512 d_tile8 state_bf16").find("'c512' sets chunk a second time"), std::string::npos);
   EXPECT_NE(error_of("expand_mma cx d_tile8 state_bf16 partial_bf16").find("'cx'"), std::string::npos);
   EXPECT_NE(error_of("expand_mma c64 d_tile8 state_bf17 partial_bf16").find("'bf17'"), std::string::npos);
-  EXPECT_NE(error_of("expand_mma c64 d_tile8 state_bf16 partial_bf16 layout_core").find("did you mean 'cores'"), std::string::npos);
-  EXPECT_NE(error_of("expand_mma c1024 d_tile8 state_bf16 layout_cores").find("all needed"), std::string::npos);
-  EXPECT_NE(error_of("quadratic layout_cores").find("quadratic has no chunk"), std::string::npos);
+  EXPECT_NE(error_of("expand_mma c64 d_tile8 state_bf16 partial_bf16 sm91").find("no part of a plan shape"), std::string::npos);
+  EXPECT_NE(error_of("expand_mma c1024 d_tile8 state_bf16 sm90").find("all needed"), std::string::npos);
+  EXPECT_EQ(PlanShape::parse("quadratic sm90").text(), "quadratic sm90");
   EXPECT_NE(error_of("quadratic c64").find("quadratic has no chunk"), std::string::npos);
   EXPECT_NE(error_of("").find("empty"), std::string::npos);
 }

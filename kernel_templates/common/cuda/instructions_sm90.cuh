@@ -22,6 +22,10 @@ PHITUNE_DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.rel
 PHITUNE_DEVICE void barrier_arrive(Barrier* barrier) {
   asm volatile("{\n.reg .b64 phase;\nmbarrier.arrive.shared::cta.b64 phase, [%0];\n}" ::"r"(shared_address(barrier)) : "memory");
 }
+/// Arrives when all copies that this thread has started with cp_async have landed; does not wait, and commits nothing.
+PHITUNE_DEVICE void barrier_arrive_after_copies(Barrier* barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
 /// Arrives, and keeps the phase open until `bytes` more have been copied.
 PHITUNE_DEVICE void barrier_arrive_expect(Barrier* barrier, int bytes) {
   asm volatile("{\n.reg .b64 phase;\nmbarrier.arrive.expect_tx.shared::cta.b64 phase, [%0], %1;\n}" ::"r"(shared_address(barrier)),
@@ -45,7 +49,8 @@ PHITUNE_DEVICE void bulk_copy(void* smem, const void* gmem, int bytes, Barrier* 
                "l"(gmem), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
 }
-/// What this thread wrote to shared memory before is seen by matrix products and bulk copies that are ordered after it.
+/// What is visible to this thread in shared memory, its own writes and those that a barrier has made visible, is seen by matrix products
+/// and bulk copies that it starts afterwards. Costs a thread with loads in flight their latency: let the thread that multiplies call it.
 PHITUNE_DEVICE void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 /// Stores four 8x8 matrices of 16-bit elements, transposed: lanes 8i..8i+7 give the 16-byte aligned rows of matrix i, and row c of it gets
@@ -69,16 +74,30 @@ PHITUNE_DEVICE void registers_decrease() {
 
 // ---- asynchronous matrix products (warpgroup) ----
 
-/// Where an operand lies in shared memory, in 8x8 core matrices of 128 consecutive bytes, without a swizzle.
+/// Where an operand B lies in shared memory.
 struct SharedMatrix {
   u64 bits;
   /// The same operand `bytes` (a multiple of 16) further on.
   PHITUNE_DEVICE SharedMatrix at(int bytes) const { return {bits + static_cast<u64>(bytes >> 4)}; }
 };
-/// B with n contiguous ("MN-major"): a core matrix is 8 k of 8 n. `k_stride` bytes lead to the next 8 k, `n_stride` to the next 8 n.
-PHITUNE_DEVICE SharedMatrix shared_matrix(const void* smem, int k_stride, int n_stride) {
-  return {static_cast<u64>((shared_address(smem) & 0x3ffffu) >> 4) | static_cast<u64>(k_stride >> 4) << 16 |
-          static_cast<u64>(n_stride >> 4) << 32};
+PHITUNE_DEVICE SharedMatrix shared_matrix_bits(const void* smem, int leading, int stride, int swizzle_bytes) {
+  const u64 mode = swizzle_bytes == 128 ? 1 : swizzle_bytes == 64 ? 2 : swizzle_bytes == 32 ? 3 : 0;
+  return {static_cast<u64>((shared_address(smem) & 0x3ffffu) >> 4) | static_cast<u64>(leading >> 4) << 16 |
+          static_cast<u64>(stride >> 4) << 32 | mode << 62};
+}
+/// In core matrices, 128 consecutive bytes each: 8 k of 8 n with n contiguous, or 8 n of 8 k with k contiguous. `k_stride` bytes lead to
+/// the next 8 k, `n_stride` to the next 8 n.
+PHITUNE_DEVICE SharedMatrix core_matrices(const void* smem, int k_stride, int n_stride) {
+  return shared_matrix_bits(smem, k_stride, n_stride, 0);
+}
+/// In rows of `row_bytes` (32, 64 or 128) that follow each other, 16-byte pieces permuted as by tile_offset (tile.cuh), first row aligned
+/// to 8 rows. Rows are n and k is contiguous; k16 steps within a row are 32 bytes apart.
+PHITUNE_DEVICE SharedMatrix swizzled_rows_of_k(const void* smem, int row_bytes) {
+  return shared_matrix_bits(smem, 16, 8 * row_bytes, row_bytes);
+}
+/// The same with rows of k and n contiguous. Where N is wider than a row, `panel_stride` bytes lead to the next row_bytes / 2 columns.
+PHITUNE_DEVICE SharedMatrix swizzled_rows_of_n(const void* smem, int row_bytes, int panel_stride) {
+  return shared_matrix_bits(smem, panel_stride, 8 * row_bytes, row_bytes);
 }
 
 /// Orders earlier register writes before the products that follow.

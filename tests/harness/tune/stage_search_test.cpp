@@ -80,10 +80,10 @@ TEST(StageSearch, TheBestOfEachFusionStrategyAndLayoutIsTriedHoweverSlowItLooks)
   const ProblemSearch search = plan_search(headline, synthetic_info(), narrow);
   const double best = estimate_ms(headline, search.shapes.front(), synthetic_info());
   std::set<Fusion> fusions;
-  std::set<std::pair<Fusion, StateLayout>> kinds;
+  std::set<std::pair<Fusion, Path>> kinds;
   for (const PlanShape& shape : search.shapes) {
     fusions.insert(shape.fusion);
-    const bool first_of_kind = kinds.insert({shape.fusion, shape.layout}).second;
+    const bool first_of_kind = kinds.insert({shape.fusion, shape.path}).second;
     EXPECT_TRUE(first_of_kind || estimate_ms(headline, shape, synthetic_info()) <= best) << shape.text();
   }
   EXPECT_EQ(fusions.size(), 3u);
@@ -116,7 +116,7 @@ TEST(StageSearch, WhatDoesNotFitTheMemoryIsLeftOutWithItsSize) {
 TEST(StageSearch, StatesInCoresNeedComputeCapability9) {
   const PlanShape rows{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16};
   PlanShape cores = rows;
-  cores.layout = StateLayout::cores;
+  cores.path = Path::sm90;
   DeviceInfo device = synthetic_info();
   for (const int capability : {0, 80, 89, 90, 100, 120}) {
     device.compute_capability = capability;

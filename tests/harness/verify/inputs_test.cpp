@@ -69,7 +69,7 @@ TEST(Inputs, DeviceAndOracleAgreeOnEveryElement) {
 TEST(Inputs, StatesInCoresKeepTheirColumnsApart) {
   StageProblem stage = small(Layout::bthd, Dtype::bf16);
   stage.problem.p = 2, stage.problem.normalisation = Normalisation::sum, stage.problem.initial_state = false;
-  stage.shape.state = Dtype::bf16, stage.shape.layout = StateLayout::cores;
+  stage.shape.state = Dtype::bf16, stage.shape.path = Path::sm90;
   const std::uint64_t seed = fresh_seed();
   const std::int64_t rows = stage.rows(), columns = stage.problem.e + 8;
   for (const Buffer buffer : {Buffer::update, Buffer::state}) {
@@ -219,7 +219,7 @@ TEST(Inputs, EqualContentsHaveEqualKeysAndOthersDoNot) {
   EXPECT_NE(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(),
             input_tensor(Buffer::k, small(Layout::bhtd, Dtype::bf16), 1, InputKind::normal).key());
   StageProblem cores = stage;
-  cores.shape.layout = StateLayout::cores;
+  cores.shape.path = Path::sm90;
   EXPECT_EQ(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(), input_tensor(Buffer::k, cores, 1, InputKind::normal).key());
   EXPECT_NE(input_tensor(Buffer::state, stage, 1, InputKind::normal).key(), input_tensor(Buffer::state, cores, 1, InputKind::normal).key());
 }

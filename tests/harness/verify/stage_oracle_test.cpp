@@ -56,7 +56,7 @@ struct Case {
   std::function<void(const Args&)> kernel;
 };
 
-StageProblem stage_of(Fusion fusion, Stage stage, StateLayout layout = StateLayout::rows) {
+StageProblem stage_of(Fusion fusion, Stage stage, StateLayout layout = Path::sm80) {
   Problem problem = kProblem;
   PlanShape shape{.fusion = fusion, .chunk = 64, .d_tile = 8, .state = Dtype::bf16, .partial = Dtype::bf16, .layout = layout};
   if (fusion == Fusion::quadratic) {
@@ -205,7 +205,7 @@ std::vector<Case> cases() {
        {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
        [](const Args& args) { scan<scan_config>(args); }},
       {"scan_in_cores",
-       stage_of(Fusion::expand_mma, Stage::scan, StateLayout::cores),
+       stage_of(Fusion::expand_mma, Stage::scan, Path::sm90),
        {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
        [](const Args& args) { scan<core_scan_config>(args); }},
       {"scan_of_gemm",
@@ -333,7 +333,7 @@ void run_rows(HostDevice& device, const StageProblem& stage, const Config& knobs
 // What the kernel for rows writes, moved into core matrices, is what the oracle for cores expects.
 TEST(StageOracleInCores, AcceptsThePermutedUpdateOfRows) {
   const StageProblem stage = stage_of(Fusion::expand_mma, Stage::update_state);
-  const StageProblem in_cores = stage_of(Fusion::expand_mma, Stage::update_state, StateLayout::cores);
+  const StageProblem in_cores = stage_of(Fusion::expand_mma, Stage::update_state, Path::sm90);
   const std::uint64_t seed = std::random_device{}();
   std::cout << "seed " << seed << std::endl;
   HostDevice device(stage), permuted(in_cores);
@@ -358,7 +358,7 @@ TEST(StageOracleInCores, AcceptsThePermutedUpdateOfRows) {
 // The oracle for cores expects of a state what the kernel for rows makes of the same state in rows.
 TEST(StageOracleInCores, ExpectsTheOutputOfTheSameStateInRows) {
   const StageProblem stage = stage_of(Fusion::expand_mma, Stage::query_state);
-  const StageProblem in_cores = stage_of(Fusion::expand_mma, Stage::query_state, StateLayout::cores);
+  const StageProblem in_cores = stage_of(Fusion::expand_mma, Stage::query_state, Path::sm90);
   const std::uint64_t seed = std::random_device{}();
   std::cout << "seed " << seed << std::endl;
   HostDevice device(stage);
