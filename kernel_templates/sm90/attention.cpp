@@ -17,7 +17,7 @@ std::int64_t chunk_of(const StageProblem& s) { return is_quadratic(s) ? s.proble
 std::int64_t threads(const Config& c) { return (c.at("warpgroups") + 1) * 128; }
 
 // Addresses of the copies of a tile, which are unrolled, and loop state.
-std::int64_t loader_registers(const StageProblem& s) { return 40 + (s.problem.d + s.problem.e) / 4; }
+std::int64_t loader_registers(const StageProblem& s) { return (40 + (s.problem.d + s.problem.e) / 4 + 7) / 8 * 8; }
 
 // What the warpgroups that multiply may have once the loading one has given its share away.
 std::int64_t consumer_registers(const StageProblem& s, const Config& c) {

@@ -221,70 +221,86 @@ struct Attention {
     for (int i = 0; i < C.e / 2; ++i) out[i] *= factor[i % 4 / 2];
   }
 
-  PHITUNE_DEVICE void multiply(Output& out, float (&sum)[2]) const {
-    u32 q[d_steps][4], w[key_steps][4];
-    load_queries(q);
+  PHITUNE_DEVICE static void release(int tile) {
+    if (lane() == 0) barrier_arrive(empty(tile % C.stages));
+  }
+
+  // What the rows of a thread have so far, and what it takes to go on.
+  struct Rows {
+    u32 q[d_steps][4];
+    F2 gates[2] = {};
+    Output out;
+    float sum[2] = {0.0f, 0.0f};
+  };
+
+  /// Scores to packed weights.
+  template <bool Before>
+  PHITUNE_DEVICE void form_weights(u32 (&w)[key_steps][4], Rows& rows, Scores& scores, int tile) const {
+    settle(scores);
+    Pairs pairs;
+    if constexpr (Before)
+      weigh_before(pairs, scores, tile % C.stages);
+    else
+      weigh_among(pairs, scores, tile % C.stages, tile, rows.gates);
+    pack_weights(w, rows.sum, pairs);
     PHITUNE_UNROLL
-    for (int step = 0; step < d_steps; ++step) settle(q[step]);
-    F2 row_gates[2] = {}, reference{};
+    for (int step = 0; step < key_steps; ++step) settle(w[step]);
+  }
+
+  /// Tiles [begin, end), all before the block's rows or all among them. Products of a tile's weights with V and the next tile's scores are
+  /// in flight together; other warpgroups form weights meanwhile. Nothing is in flight before and after.
+  template <bool Before>
+  PHITUNE_DEVICE void walk(Rows& rows, int begin, int end) const {
+    if (begin >= end) return;
+    Scores scores;
+    u32 w[key_steps][4];
+    wait_for(begin);
+    wgmma_fence();
+    multiply_keys(scores, rows.q, begin % C.stages);
+    wgmma_commit();
+    wgmma_wait<0>();
+    int tile = begin;
+    PHITUNE_NO_UNROLL
+    for (; tile + 1 < end; ++tile) {
+      form_weights<Before>(w, rows, scores, tile);
+      wait_for(tile + 1);
+      wgmma_fence();
+      multiply_values(rows.out, w, tile % C.stages, tile > 0);
+      multiply_keys(scores, rows.q, (tile + 1) % C.stages);
+      wgmma_commit();
+      wgmma_wait<0>();
+      release(tile);
+    }
+    form_weights<Before>(w, rows, scores, tile);
+    wgmma_fence();
+    multiply_values(rows.out, w, tile % C.stages, tile > 0);
+    wgmma_commit();
+    wgmma_wait<0>();
+    settle(rows.out);
+    release(tile);
+  }
+
+  PHITUNE_DEVICE void multiply(Rows& rows) const {
+    load_queries(rows.q);
+    PHITUNE_UNROLL
+    for (int step = 0; step < d_steps; ++step) settle(rows.q[step]);
+    F2 reference{};
     if constexpr (C.gated) {
       PHITUNE_UNROLL
-      for (int h = 0; h < 2; ++h) row_gates[h] = chunk_gates()[first + row_of(h) < length ? first + row_of(h) : length - 1];
+      for (int h = 0; h < 2; ++h) rows.gates[h] = chunk_gates()[first + row_of(h) < length ? first + row_of(h) : length - 1];
       if (whole > 0) reference = chunk_gates()[whole * keys - 1];
+    }
+    walk<true>(rows, 0, whole);
+    if (C.gated && whole > 0) {
+      const float factor[2] = {gate_weight(rows.gates[0], reference), gate_weight(rows.gates[1], reference)};
+      scale_rows(rows.out, factor);
+      rows.sum[0] *= factor[0], rows.sum[1] *= factor[1];
+      settle(rows.out);
     }
     // Tiles past a warpgroup's own rows have nothing for it.
     const int last_row = first + (warp() / 4 + 1) * 64 - 1;
     const int own = last_row / keys + 1 < tiles ? last_row / keys + 1 : tiles;
-    const auto release = [&](int tile) {
-      if (lane() == 0) barrier_arrive(empty(tile % C.stages));
-    };
-
-    // Tiles [begin, end). Products of a tile's weights with V and the next tile's scores are in flight together; other warpgroups form
-    // weights meanwhile. Nothing is in flight before and after.
-    Scores scores;
-    const auto walk = [&](int begin, int end, const auto& weigh) {
-      if (begin >= end) return;
-      const auto to_weights = [&](int tile) {
-        settle(scores);
-        Pairs pairs;
-        weigh(pairs, scores, tile);
-        pack_weights(w, sum, pairs);
-        PHITUNE_UNROLL
-        for (int step = 0; step < key_steps; ++step) settle(w[step]);
-      };
-      wait_for(begin);
-      wgmma_fence();
-      multiply_keys(scores, q, begin % C.stages);
-      wgmma_commit();
-      wgmma_wait<0>();
-      int tile = begin;
-      PHITUNE_NO_UNROLL
-      for (; tile + 1 < end; ++tile) {
-        to_weights(tile);
-        wait_for(tile + 1);
-        wgmma_fence();
-        multiply_values(out, w, tile % C.stages, tile > 0);
-        multiply_keys(scores, q, (tile + 1) % C.stages);
-        wgmma_commit();
-        wgmma_wait<0>();
-        release(tile);
-      }
-      to_weights(tile);
-      wgmma_fence();
-      multiply_values(out, w, tile % C.stages, tile > 0);
-      wgmma_commit();
-      wgmma_wait<0>();
-      settle(out);
-      release(tile);
-    };
-    walk(0, whole, [&](Pairs& pairs, const Scores& s, int tile) { weigh_before(pairs, s, tile % C.stages); });
-    if (C.gated && whole > 0) {
-      const float factor[2] = {gate_weight(row_gates[0], reference), gate_weight(row_gates[1], reference)};
-      scale_rows(out, factor);
-      sum[0] *= factor[0], sum[1] *= factor[1];
-      settle(out);
-    }
-    walk(whole, own, [&](Pairs& pairs, const Scores& s, int tile) { weigh_among(pairs, s, tile % C.stages, tile, row_gates); });
+    walk<false>(rows, whole, own);
     for (int tile = own; tile < tiles; ++tile) release(tile);
   }
 
@@ -358,10 +374,9 @@ PHITUNE_DEVICE void attention(const Args& args) {
     kernel.load();
   } else {
     registers_increase<C.consumer_registers>();
-    typename Kernel::Output out;
-    float sum[2] = {0.0f, 0.0f};
-    kernel.multiply(out, sum);
-    kernel.write(out, sum);
+    typename Kernel::Rows rows;
+    kernel.multiply(rows);
+    kernel.write(rows.out, rows.sum);
   }
 }
 
