@@ -81,13 +81,14 @@ PlanShape shape_of(std::span<const ExecutableStage> stages) {
       case Stage::attention:
         shape.partial = part.partial;
         shape.chunk = part.chunk;
+        shape.path = stage.stage.problem.path;
         break;
       // The scan keeps all there is to know of the states, and which strategy it belongs to.
       case Stage::scan:
         shape.fusion = part.fusion;
         shape.d_tile = part.d_tile;
         shape.state = part.state;
-        shape.layout = part.layout;
+        shape.path = part.path;
         break;
       default:
         break;

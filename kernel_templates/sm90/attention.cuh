@@ -301,7 +301,11 @@ struct Attention {
     const int last_row = first + (warp() / 4 + 1) * 64 - 1;
     const int own = last_row / keys + 1 < tiles ? last_row / keys + 1 : tiles;
     walk<false>(rows, whole, own);
-    for (int tile = own; tile < tiles; ++tile) release(tile);
+    // (Released once they have come: earlier, the barrier would take it for the tile before in the same slot.)
+    for (int tile = own; tile < tiles; ++tile) {
+      barrier_wait(full(tile % C.stages), tile / C.stages & 1);
+      release(tile);
+    }
   }
 
   /// Sums over the four lanes of a row, applies scale^p or the normalisation, and writes.

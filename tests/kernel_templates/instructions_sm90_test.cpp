@@ -165,7 +165,7 @@ std::string product_without(Left left, float& seen) {
     float c[8] = {};
     const u32 a[4] = {};
     if (left != Left::product_fence) wgmma_fence();
-    wgmma_bf16<16, true>(c, a, shared_matrix(shared_memory(), 256, 128), false);
+    wgmma_bf16<16, true>(c, a, core_matrices(shared_memory(), 256, 128), false);
     if (left == Left::settled) c[0] = 1;
     if (left != Left::commit) wgmma_commit();
     if (left != Left::wait) wgmma_wait<0>();
@@ -195,7 +195,7 @@ TEST(Product, ReadsItsOperandsAsTheyAreAtTheWait) {
     float c[8] = {};
     u32 a[4] = {};
     wgmma_fence();
-    wgmma_bf16<16, true>(c, a, shared_matrix(shared_memory(), 256, 128), false);
+    wgmma_bf16<16, true>(c, a, core_matrices(shared_memory(), 256, 128), false);
     wgmma_commit();
     std::memset(shared_memory() + 16 * thread_index(), 0xFF, 16);  // too early
     wgmma_wait<0>();
@@ -219,7 +219,7 @@ TEST(Product, OutsideSharedMemoryIsRefused) {
                     float c[8] = {};
                     const u32 a[4] = {};
                     wgmma_fence();
-                    wgmma_bf16<16, true>(c, a, shared_matrix(shared_memory() + 8000, 256, 128), false);
+                    wgmma_bf16<16, true>(c, a, core_matrices(shared_memory() + 8000, 256, 128), false);
                   }),
                   "of the 8192 bytes of shared memory");
 }

@@ -19,6 +19,12 @@ inline void barrier_init_fence() {}
 inline void barrier_arrive(Barrier* barrier, const host::Where& where = host::Where::current()) {
   host::runtime->barrier_arrive(barrier, 0, {"barrier_arrive", where});
 }
+/// The copies land here: what waits for the barrier cannot tell.
+inline void barrier_arrive_after_copies(Barrier* barrier, const host::Where& where = host::Where::current()) {
+  host::runtime->copy_commit();
+  host::runtime->copy_wait(0);
+  host::runtime->barrier_arrive(barrier, 0, {"barrier_arrive_after_copies", where});
+}
 inline void barrier_arrive_expect(Barrier* barrier, int bytes, const host::Where& where = host::Where::current()) {
   host::runtime->barrier_arrive(barrier, static_cast<unsigned>(bytes), {"barrier_arrive_expect", where});
 }
@@ -66,9 +72,15 @@ struct SharedMatrix {
   u64 bits;
   [[nodiscard]] SharedMatrix at(int bytes) const { return {bits + static_cast<u64>(bytes >> 4)}; }
 };
-inline SharedMatrix shared_matrix(const void* smem, int k_stride, int n_stride) {
-  return {static_cast<u64>((shared_address(smem) & 0x3ffffu) >> 4) | static_cast<u64>(k_stride >> 4) << 16 |
-          static_cast<u64>(n_stride >> 4) << 32};
+inline SharedMatrix shared_matrix_bits(const void* smem, int leading, int stride, int swizzle_bytes) {
+  const u64 mode = swizzle_bytes == 128 ? 1 : swizzle_bytes == 64 ? 2 : swizzle_bytes == 32 ? 3 : 0;
+  return {static_cast<u64>((shared_address(smem) & 0x3ffffu) >> 4) | static_cast<u64>(leading >> 4) << 16 |
+          static_cast<u64>(stride >> 4) << 32 | mode << 62};
+}
+inline SharedMatrix core_matrices(const void* smem, int k_stride, int n_stride) { return shared_matrix_bits(smem, k_stride, n_stride, 0); }
+inline SharedMatrix swizzled_rows_of_k(const void* smem, int row_bytes) { return shared_matrix_bits(smem, 16, 8 * row_bytes, row_bytes); }
+inline SharedMatrix swizzled_rows_of_n(const void* smem, int row_bytes, int panel_stride) {
+  return shared_matrix_bits(smem, panel_stride, 8 * row_bytes, row_bytes);
 }
 
 inline void wgmma_fence(const host::Where& where = host::Where::current()) { host::runtime->product_fence({"wgmma_fence", where}); }

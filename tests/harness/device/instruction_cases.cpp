@@ -188,7 +188,7 @@ std::vector<InstructionCase> sm90_cases() {
                                    "  fence_async_shared();\n  block_barrier();\n"
                                    "  u32 a[4];\n  for (int i = 0; i < 4; ++i) a[i] = in[{0} * 8 + 4 * t + i];\n"
                                    "  float c[{1}];\n  for (int i = 0; i < {1}; ++i) c[i] = static_cast<float>(i);\n"
-                                   "  const SharedMatrix b = shared_matrix(shared_memory(), {2}, 128);\n"
+                                   "  const SharedMatrix b = core_matrices(shared_memory(), {2}, 128);\n"
                                    "  settle(c);\n  wgmma_fence();\n  wgmma_bf16<{0}, {3}>(c, a, b, true);\n"
                                    "  wgmma_commit();\n  wgmma_wait<0>();\n  settle(c);\n"
                                    "  for (int i = 0; i < {1}; ++i) out[{1} * t + i] = float_bits(c[i]);",

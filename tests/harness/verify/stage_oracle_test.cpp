@@ -56,7 +56,7 @@ struct Case {
   std::function<void(const Args&)> kernel;
 };
 
-StageProblem stage_of(Fusion fusion, Stage stage, StateLayout layout = Path::sm80) {
+StageProblem stage_of(Fusion fusion, Stage stage, Path path = Path::sm80) {
   Problem problem = kProblem;
   PlanShape shape{.fusion = fusion, .chunk = 64, .d_tile = 8, .state = Dtype::bf16, .partial = Dtype::bf16, .layout = layout};
   if (fusion == Fusion::quadratic) {
