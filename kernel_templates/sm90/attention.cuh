@@ -134,8 +134,9 @@ struct Attention {
     return C.p == 3 ? square * x : square * square;
   }
 
-  /// Row of the block that accumulator half `h` of this thread belongs to.
-  PHITUNE_DEVICE static int row_of(int h) { return warp() * 16 + lane() / 4 + 8 * h; }
+  /// Row of the block that accumulator half `h` of this thread belongs to. Not by warp(), which is a collective: rows are asked for by
+  /// lanes alone, too.
+  PHITUNE_DEVICE static int row_of(int h) { return thread_index() / 32 * 16 + lane() / 4 + 8 * h; }
 
   PHITUNE_DEVICE void load_queries(u32 (&q)[d_steps][4]) const {
     const u16* const source =
