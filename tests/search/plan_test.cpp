@@ -78,7 +78,7 @@ TEST(Plan, StagesComeInLaunchOrder) {
   unfused.fusion = Fusion::materialized;
   EXPECT_EQ(stage_texts(headline, unfused), (Texts{"gates/sm80", "expand_key/sm80", "update_gemm/library", "scan/sm80", "expand_query/sm80",
                                                    "query_gemm/library", "attention/sm80", "combine/sm80"}));
-  EXPECT_EQ(stage_texts(headline, in_cores), (Texts{"gates/sm80", "attention/sm80", "update_state/sm90", "scan/sm80", "query_state/sm90"}));
+  EXPECT_EQ(stage_texts(headline, in_cores), (Texts{"gates/sm80", "attention/sm90", "update_state/sm90", "scan/sm80", "query_state/sm90"}));
   Problem ungated = headline;
   ungated.gated = false;
   EXPECT_EQ(stage_texts(ungated, fused), (Texts{"attention/sm80", "update_state/sm80", "scan/sm80", "query_state/sm80"}));
@@ -119,13 +119,12 @@ TEST(Plan, EveryStageOfEveryShapeIsWellFormedAndReadsItsKeyBack) {
   }
 }
 
-TEST(Plan, OnlyStagesOnStatesKnowTheirLayout) {
+TEST(Plan, OnlyStagesThatThePathChangesKnowIt) {
   const std::vector<StageProblem> rows = stages_of(headline, fused), cores = stages_of(headline, in_cores);
   ASSERT_EQ(rows.size(), cores.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const Stage stage = rows[i].stage;
-    const bool on_states = stage == Stage::update_state || stage == Stage::scan || stage == Stage::query_state;
-    EXPECT_EQ(rows[i] != cores[i], on_states) << cores[i].key();
+    EXPECT_EQ(rows[i] != cores[i], stage != Stage::gates) << cores[i].key();
     EXPECT_EQ(StageProblem::parse(cores[i].key()), cores[i]);
     EXPECT_EQ(make_stage_problem(cores[i].problem, cores[i].shape, stage), cores[i]) << cores[i].key();
   }
@@ -186,8 +185,8 @@ TEST(Plan, PlansShareTheStagesTheyHaveInCommon) {
       if (stage.stage == Stage::attention) attention.insert(stage.key());
     }
   }
-  // Seven chunk sizes in two partial dtypes, and the quadratic one.
-  EXPECT_EQ(attention.size(), 7 * 2 + 1);
+  // On two paths, seven chunk sizes in two partial dtypes, and the quadratic one.
+  EXPECT_EQ(attention.size(), 2 * (7 * 2 + 1));
   EXPECT_LT(all.size() * 2, stages) << all.size() << " distinct of " << stages;
 }
 
@@ -195,7 +194,7 @@ TEST(PlanShapes, EveryPointIsEitherAShapeOrPrunedWithAReason) {
   const std::uint64_t seed = fresh_seed();
   SCOPED_TRACE(fmt::format("seed {}", seed));
   std::mt19937_64 rng(seed);
-  const std::size_t points = 1 + 2 * 7 * 4 * 2 * 2;
+  const std::size_t points = 2 * (1 + 2 * 7 * 4 * 2 * 2);
   for (int i = 0; i < 300; ++i) {
     const Problem problem = random_problem(rng);
     const PlanShapes shapes = plan_shapes(problem);
@@ -237,20 +236,23 @@ TEST(PlanShapes, ChunksReachAsFarAsTheTokensAndNoFurther) {
 
 TEST(PlanShapes, DegreesDtypesAndTilesAreThoseThatTheKernelsHave) {
   const auto count = [](std::string_view text) { return plan_shapes(Problem::parse(text)).shapes.size(); };
-  EXPECT_EQ(count("b1 t65536 h8 d64 p2 bf16"), 1 + 2 * 7 * 4 * 2 * 2);
+  // sm80: quadratic, and two strategies in every chunk, tile and dtype; sm90: quadratic, and expand_mma with states in bf16.
+  const std::size_t sm80 = 1 + 2 * 7 * 4 * 2 * 2, sm90 = 1 + 7 * 4 * 2;
+  EXPECT_EQ(count("b1 t65536 h8 d64 p2 bf16"), sm80 + sm90);
+  EXPECT_EQ(count("b1 t65536 h8 d16 p2 bf16"), sm80 + 1);
   EXPECT_EQ(count("b1 t65536 h8 d64 p2 fp16"), 1 + 2 * 7 * 4);
-  EXPECT_EQ(count("b1 t65536 h8 d64 p1 bf16 none"), 1 + 2 * 7 * 2 * 2);
-  EXPECT_EQ(count("b1 t65536 h8 d64 p3 bf16 none"), 1 + 2 * 7 * 4 * 2 * 2);
-  EXPECT_EQ(count("b1 t65536 h8 d128 p3 bf16 none"), 1);
-  EXPECT_EQ(count("b1 t65536 h8 d32 p4 bf16"), 1 + 2 * 7 * 4 * 2 * 2);
-  EXPECT_EQ(count("b1 t65536 h8 d64 p4 bf16"), 1);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p1 bf16 none"), 1 + 2 * 7 * 2 * 2 + 1);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p3 bf16 none"), sm80 + sm90);
+  EXPECT_EQ(count("b1 t65536 h8 d128 p3 bf16 none"), 2);
+  EXPECT_EQ(count("b1 t65536 h8 d32 p4 bf16"), sm80 + sm90);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p4 bf16"), 2);
   EXPECT_EQ(count("b1 t65536 h8 d64 p3 bf16 sum"), 0);
   EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d64 p2 fp16"), fused).find("fp16 lacks their range"), std::string::npos);
   EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d64 p3 sum"), fused).find("even p"), std::string::npos);
   EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d128 p3 none"), fused).find("supported up to d 64"), std::string::npos);
 }
 
-TEST(PlanShapes, CoresAreForFusedBf16StatesOfDegreeTwoAndMore) {
+TEST(PlanShapes, HopperIsForFusedBf16StatesOfDegreeTwoAndMore) {
   const auto reason = [](std::string_view problem, PlanShape shape) {
     return why_not(Problem::parse(problem), shape).value_or("possible");
   };
@@ -260,9 +262,9 @@ TEST(PlanShapes, CoresAreForFusedBf16StatesOfDegreeTwoAndMore) {
   linear.d_tile = 16;
   EXPECT_EQ(reason("b1 t65536 h8 d64 p2 bf16", in_cores), "possible");
   EXPECT_EQ(reason("b1 t65536 h8 d64 p3 bf16 none", in_cores), "possible");
-  EXPECT_NE(reason("b1 t65536 h8 d64 p2 bf16", unfused).find("only expand_mma"), std::string::npos);
+  EXPECT_NE(reason("b1 t65536 h8 d64 p2 bf16", unfused).find("materialized has no kernels"), std::string::npos);
   EXPECT_NE(reason("b1 t65536 h8 d64 p2 bf16", wide).find("bf16, not fp32"), std::string::npos);
-  EXPECT_NE(reason("b1 t65536 h8 d64 p2 fp16", wide).find("an fp16 problem"), std::string::npos);
+  EXPECT_NE(reason("b1 t65536 h8 d64 p2 fp16", wide).find("too coarse for fp16"), std::string::npos);
   EXPECT_NE(reason("b1 t65536 h8 d64 p1 bf16 none", linear).find("with p 1"), std::string::npos);
 }
 

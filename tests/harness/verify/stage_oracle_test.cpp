@@ -58,7 +58,7 @@ struct Case {
 
 StageProblem stage_of(Fusion fusion, Stage stage, Path path = Path::sm80) {
   Problem problem = kProblem;
-  PlanShape shape{.fusion = fusion, .chunk = 64, .d_tile = 8, .state = Dtype::bf16, .partial = Dtype::bf16, .layout = layout};
+  PlanShape shape{.fusion = fusion, .chunk = 64, .d_tile = 8, .state = Dtype::bf16, .partial = Dtype::bf16, .path = path};
   if (fusion == Fusion::quadratic) {
     shape = {.fusion = Fusion::quadratic};
     problem.initial_state = problem.final_state = false;
