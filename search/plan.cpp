@@ -160,9 +160,7 @@ void neutral_gates(StageProblem& s) {
 }
 
 void neutral_attention(StageProblem& s) {
-  const Path path = s.shape.path;
   forget_state(s.shape);
-  s.shape.path = path;
   s.problem.initial_state = s.problem.final_state = false;
 }
 
