@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
@@ -225,15 +226,15 @@ std::vector<InstructionCase> instruction_cases(const std::string& path) {
 }
 
 std::string kernel_source(const std::string& path) {
+  const std::vector<InstructionCase> cases = instruction_cases(path);
   std::string text = fmt::format(
       "#include \"kernel_templates/common/args.cuh\"\n#include \"kernel_templates/common/instructions{}.cuh\"\n"
-      "extern \"C\" __global__ void __launch_bounds__(1024) phitune_kernel(const __grid_constant__ phitune::Args args) {{\n"
+      "extern \"C\" __global__ void __launch_bounds__({}) phitune_kernel(const __grid_constant__ phitune::Args args) {{\n"
       "using namespace phitune;\nconst u32* const in = static_cast<const u32*>(args.q);\nu32* const out = static_cast<u32*>(args.y);\n"
       "const int t = thread_index();\nswitch (args.b) {{\n",
-      path == "sm90" ? "_sm90" : "");
+      path == "sm90" ? "_sm90" : "", std::ranges::max(cases, {}, &InstructionCase::threads).threads);
   int index = 0;
-  for (const InstructionCase& one : instruction_cases(path))
-    text += fmt::format("case {}: {{  // {}\n  {}\n  break;\n}}\n", index++, one.name, one.body);
+  for (const InstructionCase& one : cases) text += fmt::format("case {}: {{  // {}\n  {}\n  break;\n}}\n", index++, one.name, one.body);
   return text + "}\n}\n";
 }
 

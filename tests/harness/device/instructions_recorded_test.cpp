@@ -28,7 +28,7 @@ TEST(Instructions, AreThoseThatWereRecordedOnAGpu) {
 
 // The cases themselves: they all run, and different inputs give different outputs.
 TEST(Instructions, EveryCaseRunsOnTheCpuAndDependsOnItsInputs) {
-  for (const std::string path : {"sm80"}) {
+  for (const std::string path : {"sm80", "sm90"}) {
     const Outputs first = run_on_host(path, 1, PHITUNE_TEST_CACHE), second = run_on_host(path, 2, PHITUNE_TEST_CACHE);
     EXPECT_EQ(differences(path, first, run_on_host(path, 1, PHITUNE_TEST_CACHE)), "");
     for (const InstructionCase& one : instruction_cases(path)) {
