@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "harness/compile/compiler.hpp"
 #include "tests/harness/device/instruction_cases.hpp"
 
 namespace phitune::testing_support {
@@ -35,6 +36,15 @@ TEST(Instructions, EveryCaseRunsOnTheCpuAndDependsOnItsInputs) {
       EXPECT_EQ(first.at(one.name).size(), one.threads * one.words_out);
       EXPECT_EQ(first.at(one.name) == second.at(one.name), one.name == "place") << one.name;
     }
+  }
+}
+
+// What a GPU will be given, on a machine without one.
+TEST(Instructions, NvrtcCompilesThem) {
+  for (const auto& [path, architecture] : {std::pair("sm80", "sm_80"), std::pair("sm90", "sm_90a")}) {
+    Compiler compiler({.architecture = architecture, .cache_directory = PHITUNE_TEST_CACHE, .threads = 1});
+    const Compiled compiled = compiler.compile(kernel_source(path)).get();
+    EXPECT_EQ(compiled.outcome, Outcome::ok) << compiled.reason;
   }
 }
 
