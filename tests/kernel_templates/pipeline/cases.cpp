@@ -67,6 +67,18 @@ constexpr Case cases[] = {
     {"quadratic_linear", "b1 t200 h1 d64 p1 bf16 gated none bhtd", "quadratic"},
     {"quadratic_cubic", "b1 t200 h1 d64 e16 p3 bf16 ungated none", "quadratic"},
     {"quadratic_quartic", "b1 t200 h1 d128 p4 fp16 gated", "quadratic", 1, true},
+    // The same on Hopper's own instructions.
+    {"hopper_ragged_gqa", "b2 t200 hq4 hk2 d32 p2 bf16 gated", "expand_mma c64 d_tile8 state_bf16 partial_bf16 sm90", 3},
+    {"hopper_heads_first", "b1 t150 h2 d64 e16 p2 bf16 gated bhtd", "expand_mma c64 d_tile2 state_bf16 partial_fp32 sm90"},
+    {"hopper_gaps", "b2 t130 hq4 hk2 d32 p2 bf16 gated", "expand_mma c64 d_tile4 state_bf16 partial_bf16 sm90", 1, true},
+    {"hopper_tile_16", "b1 t300 h1 d64 p2 bf16 ungated", "expand_mma c128 d_tile16 state_bf16 partial_bf16 sm90", 2},
+    {"hopper_wide", "b1 t200 h1 d128 p2 bf16 gated", "expand_mma c128 d_tile8 state_bf16 partial_bf16 sm90"},
+    {"hopper_cubic", "b1 t150 h1 d32 p3 bf16 gated none", "expand_mma c64 d_tile4 state_bf16 partial_bf16 sm90"},
+    {"hopper_states", "b1 t150 hq2 hk1 d32 p2 bf16 gated initial final", "expand_mma c64 d_tile4 state_bf16 partial_bf16 sm90"},
+    {"hopper_quadratic", "b2 t300 hq4 hk2 d32 e64 p2 bf16 gated", "quadratic sm90", 3},
+    {"hopper_quadratic_one_token", "b1 t1 h1 d16 p2 bf16 gated", "quadratic sm90"},
+    {"hopper_quadratic_quartic", "b1 t200 h1 d128 e16 p4 bf16 gated", "quadratic sm90", 1, true},
+    {"hopper_quadratic_linear", "b1 t200 h1 d64 p1 bf16 ungated none bhtd", "quadratic sm90"},
     // phi written out, products by a library.
     {"materialized", "b2 t150 hq4 hk2 d16 e32 p2 bf16 gated", "materialized c64 d_tile8 state_bf16 partial_bf16", 2},
     {"materialized_half", "b1 t150 h1 d16 p2 fp16 ungated", "materialized c64 d_tile4 state_fp32 partial_fp32"},
