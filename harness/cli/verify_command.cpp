@@ -167,36 +167,42 @@ void verify_winners(const VerifyFlags& flags, Device& device, const MeasurePolic
   }
 }
 
-// The plan of a winner on a problem that a CPU can emulate: one batch entry, one kv head with its query heads, chunks as short as the
-// configs allow, and two and a half of them. Everything that is compiled into the kernels stays.
+// The config, or another of the space that compiles to the very same kernel: some constraints only keep launches from being wasteful.
+std::optional<Config> same_kernel(const StageProblem& stage, const Config& config, const DeviceInfo& device) {
+  if (stage.path == Path::library) return config;
+  const StageTemplate& source = stage_template(stage.stage, stage.path);
+  const Space space = source.space(stage, device);
+  if (!space.why_not(config)) return config;
+  const std::string text = source.source(stage, config);
+  for (std::size_t i = 0; i < space.size(); ++i) {
+    const Config other = space.at(i);
+    if (source.source(stage, other) == text) return other;
+  }
+  return std::nullopt;
+}
+
+// The plan of a winner on a problem that a CPU can emulate: one batch entry, one kv head with its query heads, and the shortest and fewest
+// chunks that the configs allow, half of one more and a token. Everything that is compiled into the kernels stays.
 Plan scaled_down(const Plan& winner, const DeviceInfo& device) {
-  constexpr std::int64_t shortest = 64;
-  Plan small = winner;
-  small.problem.b = 1;
-  small.problem.hq /= small.problem.hk;
-  small.problem.hk = 1;
-  const auto stages_at = [&](std::int64_t chunk) -> std::optional<std::vector<PlanStage>> {
-    PlanShape shape = winner.shape;
-    if (shape.fusion != Fusion::quadratic) shape.chunk = chunk;
-    Problem problem = small.problem;
-    problem.t = std::min(winner.problem.t, 2 * chunk + chunk / 2 + 1);
-    const std::vector<StageProblem> stages = stages_of(problem, shape);
-    std::vector<PlanStage> planned;
+  const auto at = [&](std::int64_t chunk, std::int64_t chunks) -> std::optional<Plan> {
+    Plan small{winner.problem, winner.shape, {}};
+    small.problem.b = 1;
+    small.problem.hq /= small.problem.hk;
+    small.problem.hk = 1;
+    small.problem.t = std::min(winner.problem.t, chunks * chunk + chunk / 2 + 1);
+    if (small.shape.fusion != Fusion::quadratic) small.shape.chunk = chunk;
+    const std::vector<StageProblem> stages = stages_of(small.problem, small.shape);
     for (std::size_t i = 0; i < stages.size(); ++i) {
-      const Config& config = winner.stages.at(i).config;
-      const StageProblem& stage = stages[i];
-      if (stage.path != Path::library && stage_template(stage.stage, stage.path).space(stage, device).why_not(config)) return std::nullopt;
-      planned.push_back({stage, config});
+      const auto config = same_kernel(stages[i], winner.stages.at(i).config, device);
+      if (!config) return std::nullopt;
+      small.stages.push_back({stages[i], *config});
     }
-    small.problem = problem;
-    small.shape = shape;
-    return planned;
+    return small;
   };
-  const std::int64_t longest = std::max(shortest, winner.shape.chunk);
-  for (std::int64_t chunk = shortest; chunk <= longest; chunk *= 2) {
-    if (auto stages = stages_at(chunk)) {
-      small.stages = std::move(*stages);
-      return small;
+  constexpr std::int64_t shortest = 64;
+  for (std::int64_t chunk = shortest; chunk <= std::max(shortest, winner.shape.chunk); chunk *= 2) {
+    for (const std::int64_t chunks : {2, 4, 8}) {
+      if (auto plan = at(chunk, chunks)) return *plan;
     }
   }
   return winner;
