@@ -91,6 +91,16 @@ TEST_F(Cli, LeadingCandidatesAloneGiveTheSameTrialsAndWinnerFromFewerKernels) {
   EXPECT_EQ(trial_names(a), trial_names(b));
 }
 
+// What quickstart does last where there is no GPU: the winner's kernels run, on a problem small enough, and are right.
+TEST_F(Cli, AReplayedWinnerIsVerifiedOnTheCpu) {
+  ASSERT_EQ(run(sweep_words("t.db")).code, 0);
+  const Finished finished =
+      run({"verify", "--device", "host", "--db", "t.db", "--winners", "1", "--no-timing", "--cache", PHITUNE_TEST_CACHE});
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_NE(finished.out.find("run as forward b1 "), std::string::npos) << finished.out;
+  EXPECT_NE(finished.out.find("1 checked: 1 right"), std::string::npos) << finished.out;
+}
+
 TEST_F(Cli, EveryJsonOutputIsJson) {
   const json swept = parsed(sweep_words("t.db", {"--json"}));
   EXPECT_TRUE(swept["replayed"]);
