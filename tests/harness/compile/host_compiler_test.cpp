@@ -72,7 +72,8 @@ TEST(HostCompiler, FaultsPassThroughTheKernelAndNameItsLine) {
   const HostCompiled compiled = compiler.compile(kernel("if (phitune::thread_index() < 32) phitune::block_barrier();"));
   ASSERT_EQ(compiled.outcome, Outcome::ok) << compiled.reason;
   const std::string fault = fault_of(*compiled.kernel);
-  expect_says(fault, "deadlock in block (0, 0, 0)");
+  // Blocks run on several CPU threads: any may be the first to fail.
+  expect_says(fault, "deadlock in block (");
   expect_says(fault, "threads 0-31 wait: block_barrier at ");
   expect_says(fault, "threads 32-63 have left the kernel");
   // And once more: nothing of the first run is left.
