@@ -22,6 +22,11 @@ PHITUNE_DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.rel
 PHITUNE_DEVICE void barrier_arrive(Barrier* barrier) {
   asm volatile("{\n.reg .b64 phase;\nmbarrier.arrive.shared::cta.b64 phase, [%0];\n}" ::"r"(shared_address(barrier)) : "memory");
 }
+/// Arrives `count` times at once.
+PHITUNE_DEVICE void barrier_arrive_many(Barrier* barrier, int count) {
+  asm volatile("{\n.reg .b64 phase;\nmbarrier.arrive.shared::cta.b64 phase, [%0], %1;\n}" ::"r"(shared_address(barrier)), "r"(count)
+               : "memory");
+}
 /// Arrives when all copies that this thread has started with cp_async have landed; does not wait, and commits nothing.
 PHITUNE_DEVICE void barrier_arrive_after_copies(Barrier* barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");

@@ -1,0 +1,388 @@
+// attention and query_state in one kernel, on Hopper: y_i = (sum_j w_ij v_j + exp(G_i) phi(q_i) S) / (sum_j w_ij + exp(G_i) phi(q_i) z) over
+// the keys j <= i of the chunk. Nothing but y leaves the block.
+//
+// A work is 64 query rows per warpgroup of one head and chunk. The accumulators take, in this order, so that no exponent is above 0:
+//   phi(q) S, with the denominator as eight columns more;
+//   times exp(G_ref), G_ref the gate of the last key before the block's rows (all gates count from the chunk's start);
+//   the tiles of keys before the block's rows, each key weighted with exp(G_ref - G_j);
+//   times exp(G_i - G_ref), row by row;
+//   the tiles among the block's rows, each weight with its own exp(G_i - G_j).
+// S carries scale^p and the other weights do not, so phi(q) S is divided by it; it cancels under normalisation.
+//
+// One warpgroup loads: queries, then the stages of S by bulk copies and the tiles of keys by cp.async, all through one ring. Blocks are
+// persistent: loading goes on through the ends of works.
+#pragma once
+
+#include "kernel_templates/common/fragments.cuh"
+#include "kernel_templates/sm90/attend_query_config.cuh"
+#include "kernel_templates/sm90/key_tiles.cuh"
+#include "kernel_templates/sm90/state_product.cuh"
+
+namespace phitune::sm90 {
+
+template <AttendQueryConfig C>
+struct AttendQuery {
+  static constexpr AttendQueryLayout L = attend_query_layout(C);
+  using State = StateProduct<state_product(C)>;
+  using Tiles = KeyTiles<key_tiles(C)>;
+  static constexpr int keys = tile_keys;
+  static constexpr int accumulators = State::accumulators;
+  // Arrivals that fill a slot: every loading thread when its copies have landed, every loading warp when its gates are written.
+  static constexpr int slot_arrivals = 128 + 4;
+
+  const Args& args;
+  int batch, head, kv_head, chunk, start, length, first;  // rows [first, ...) of a chunk of `length` tokens that begins at token `start`
+  int tiles, whole;                                       // key tiles, and how many of them lie before all of the block's rows
+  bool multiplies;                                        // there is a state before the chunk
+
+  PHITUNE_DEVICE explicit AttendQuery(const Args& a) : args(a) {}
+
+  PHITUNE_DEVICE int row_tiles() const { return ceil_div(args.chunk, L.block_rows); }
+  PHITUNE_DEVICE int works() const { return args.b * args.hq * args.chunks * row_tiles(); }
+
+  /// Works that run at the same time share chunks, so that S comes from L2; each block meets early and late rows of chunks in turn, so
+  /// that they end together. False when the work has no rows.
+  PHITUNE_DEVICE bool set_work(int work) {
+    const int row_count = row_tiles();
+    int rest = work / row_count;
+    const int turns = grid_size_x() / row_count;
+    const int tile = (work + (turns > 0 ? rest / turns : 0)) % row_count;
+    const int group = args.hq / args.hk;
+    const int head_in_group = rest % group;
+    rest /= group;
+    chunk = rest % args.chunks;
+    rest /= args.chunks;
+    kv_head = rest % args.hk;
+    batch = rest / args.hk;
+    head = kv_head * group + head_in_group;
+    start = chunk * args.chunk;
+    length = args.t - start < args.chunk ? args.t - start : args.chunk;
+    first = tile * L.block_rows;
+    const int reach = first + L.block_rows < length ? first + L.block_rows : length;
+    tiles = ceil_div(reach, keys);
+    whole = first / keys;
+    multiplies = chunk > 0 || args.initial_state != nullptr;
+    return first < length;
+  }
+
+  PHITUNE_DEVICE static Barrier* barrier(int index) { return reinterpret_cast<Barrier*>(shared_memory() + L.barriers_at) + index; }
+  PHITUNE_DEVICE static Barrier* full(int turn) { return barrier(turn % C.stages); }
+  PHITUNE_DEVICE static Barrier* empty(int turn) { return barrier(C.stages + turn % C.stages); }
+  PHITUNE_DEVICE static Barrier* queries_full(int turn) { return barrier(2 * C.stages + turn % C.query_tiles); }
+  PHITUNE_DEVICE static Barrier* queries_empty(int turn) { return barrier(2 * C.stages + C.query_tiles + turn % C.query_tiles); }
+  PHITUNE_DEVICE static char* slot(int turn) { return shared_memory() + L.ring_at + turn % C.stages * L.slot_bytes; }
+  PHITUNE_DEVICE static char* queries(int turn) { return shared_memory() + L.queries_at + turn % C.query_tiles * L.query_bytes; }
+  PHITUNE_DEVICE static u32* table() { return reinterpret_cast<u32*>(shared_memory() + L.table_at); }
+
+  PHITUNE_DEVICE static void open() {
+    if (thread_index() == 0) {
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.stages; ++i) {
+        barrier_init(full(i), slot_arrivals);
+        barrier_init(empty(i), L.consumers / 32);
+      }
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.query_tiles; ++i) {
+        barrier_init(queries_full(i), 128);
+        barrier_init(queries_empty(i), L.consumers / 32);
+      }
+      barrier_init_fence();
+    }
+    State::build_table(table(), L.threads);
+    block_barrier();
+  }
+
+  PHITUNE_DEVICE const F2* chunk_gates() const {
+    return reinterpret_cast<const F2*>(args.gates) + (static_cast<i64>(batch) * args.hk + kv_head) * args.t + start;
+  }
+  /// That of the last key before the block's rows; the chunk's start has gate 0.
+  PHITUNE_DEVICE F2 reference_gate() const { return whole > 0 ? chunk_gates()[whole * keys - 1] : F2{0.0f, 0.0f}; }
+
+  // ---- the warpgroup that loads ----
+
+  PHITUNE_DEVICE void load_queries(int query_turn) const {
+    constexpr int vectors = C.d / 8, rows_at_once = 128 / vectors;
+    const int own_row = thread_index() % 128 / vectors, column = thread_index() % vectors;
+    const u16* from = static_cast<const u16*>(args.q) + batch * args.q_strides.b + head * args.q_strides.h +
+                      (start + first + own_row) * args.q_strides.t + column * 8;
+    barrier_wait(queries_empty(query_turn), (query_turn / C.query_tiles & 1) ^ 1);
+    char* target = queries(query_turn) + own_row * State::L.q_stride + column * 16;
+    // (Unrolled, the addresses would take more registers than the loading threads have.)
+    PHITUNE_NO_UNROLL
+    for (int row = first + own_row; row < first + L.block_rows; row += rows_at_once) {
+      cp_async_16(target, row < length ? from : static_cast<const u16*>(args.q), row < length);
+      from += rows_at_once * args.q_strides.t;
+      target += rows_at_once * State::L.q_stride;
+    }
+    barrier_arrive_after_copies(queries_full(query_turn));
+  }
+
+  /// All threads wait for a slot, so that none falls a phase behind; one starts the copy, and arrives for all.
+  PHITUNE_DEVICE void load_state(int& turn) const {
+    const i64 matrix = (static_cast<i64>(batch) * args.hk + kv_head) * args.chunks + chunk;
+    const char* source = static_cast<const char*>(args.state) + matrix * (State::L.rows * (accumulators * 2) * 2);
+    PHITUNE_NO_UNROLL
+    for (int stage = 0; stage < State::L.stage_count; ++stage, ++turn) {
+      barrier_wait(empty(turn), (turn / C.stages & 1) ^ 1);
+      if (thread_index() == L.consumers) {
+        barrier_arrive_expect(full(turn), State::L.stage_bytes);
+        bulk_copy(slot(turn), source, State::L.stage_bytes, full(turn));
+        barrier_arrive_many(full(turn), slot_arrivals - 1);
+      }
+      source += State::L.stage_bytes;
+    }
+  }
+
+  PHITUNE_DEVICE void load_tiles(int& turn) const {
+    const u16* k = static_cast<const u16*>(args.k) + batch * args.k_strides.b + kv_head * args.k_strides.h + start * args.k_strides.t;
+    const u16* v = static_cast<const u16*>(args.v) + batch * args.v_strides.b + kv_head * args.v_strides.h + start * args.v_strides.t;
+    const int own_key = thread_index() % 128;
+    const auto gate_of = [&](int tile) { return chunk_gates()[tile * keys + own_key < length ? tile * keys + own_key : length - 1]; };
+    F2 reference{}, gate{};
+    if (C.gated && own_key < keys) reference = reference_gate(), gate = gate_of(0);
+    PHITUNE_NO_UNROLL
+    for (int tile = 0; tile < tiles; ++tile, ++turn) {
+      barrier_wait(empty(turn), (turn / C.stages & 1) ^ 1);
+      Tiles::copy(slot(turn), k, args.k_strides.t, v, args.v_strides.t, length - tile * keys);
+      barrier_arrive_after_copies(full(turn));
+      if (C.gated && own_key < keys) {
+        Tiles::store_gate(slot(turn), own_key, tile < whole, reference, gate);
+        gate = gate_of(tile + 1);
+      }
+      warp_barrier();
+      if (lane() == 0) barrier_arrive(full(turn));
+      k += keys * args.k_strides.t;
+      v += keys * args.v_strides.t;
+    }
+  }
+
+  // ---- the warpgroups that multiply ----
+
+  /// What StateProduct takes of the ring, from turn `base` on.
+  struct Ring {
+    int base;
+    PHITUNE_DEVICE const char* stage(int i) const { return slot(base + i); }
+    PHITUNE_DEVICE void wait(int i) const { barrier_wait(full(base + i), (base + i) / C.stages & 1); }
+    PHITUNE_DEVICE void release(int i) const {
+      if (lane() == 0) barrier_arrive(empty(base + i));
+    }
+  };
+  PHITUNE_DEVICE static void wait_for_tile(int turn) {
+    barrier_wait(full(turn), turn / C.stages & 1);
+    fence_async_shared();
+  }
+  PHITUNE_DEVICE static void release(int turn) {
+    if (lane() == 0) barrier_arrive(empty(turn));
+  }
+
+  // What the two rows of a thread, 8 apart, have so far, and what it takes to go on.
+  struct Rows {
+    float acc[1][accumulators];  // e columns, then what the state contributes to the denominator
+    float sum[2];                // what the keys contribute
+    F2 gates[2];
+    bool begun;  // acc holds something
+
+    PHITUNE_DEVICE typename Tiles::Output& out() { return reinterpret_cast<typename Tiles::Output&>(acc[0]); }
+    PHITUNE_DEVICE void scale(const float (&factor)[2]) {
+      PHITUNE_UNROLL
+      for (int i = 0; i < accumulators; ++i) acc[0][i] *= factor[i % 4 / 2];
+      sum[0] *= factor[0], sum[1] *= factor[1];
+      settle(acc[0]);
+    }
+  };
+
+  /// Row in the block of the thread's half `h`. Not by warp(), which is a collective.
+  PHITUNE_DEVICE static int row_of(int h) { return thread_index() / 32 * 16 + lane() / 4 + 8 * h; }
+
+  PHITUNE_DEVICE static void load_fragments(typename Tiles::Queries& q, const char* query_tile) {
+    const char* const from = query_tile + (thread_index() / 32 * 16 + (lane() & 15)) * State::L.q_stride + (lane() >> 4) * 16;
+    PHITUNE_UNROLL
+    for (int step = 0; step < Tiles::d_steps; ++step) {
+      ldmatrix_x4(q[step], from + step * 32);
+      settle(q[step]);
+    }
+  }
+
+  template <bool Before>
+  PHITUNE_DEVICE void weigh(typename Tiles::Weights& w, Rows& rows, typename Tiles::Scores& scores, int turn, int tile) const {
+    settle(scores);
+    if constexpr (Before)
+      Tiles::weigh_before(w, rows.sum, scores, slot(turn));
+    else
+      Tiles::weigh_among(w, rows.sum, scores, slot(turn), tile * keys, first + row_of(0), rows.gates);
+    PHITUNE_UNROLL
+    for (int step = 0; step < Tiles::key_steps; ++step) settle(w[step]);
+  }
+
+  /// Tiles [begin, end), all before the block's rows or all among them, of which `begin` is in the ring at `turn`. Nothing is in flight
+  /// before and after.
+  template <bool Before>
+  PHITUNE_DEVICE void walk(Rows& rows, const char* query_tile, int begin, int end, int& turn) const {
+    if (begin >= end) return;
+    typename Tiles::Scores scores;
+    typename Tiles::Weights w;
+    typename Tiles::Queries q;
+    if constexpr (C.overlap) {
+      load_fragments(q, query_tile);
+      wait_for_tile(turn);
+      wgmma_fence();
+      Tiles::multiply_keys(scores, q, slot(turn));
+      wgmma_commit();
+      wgmma_wait<0>();
+      PHITUNE_NO_UNROLL
+      for (int tile = begin; tile + 1 < end; ++tile, ++turn) {
+        weigh<Before>(w, rows, scores, turn, tile);
+        wait_for_tile(turn + 1);
+        wgmma_fence();
+        Tiles::multiply_values(rows.out(), w, slot(turn), rows.begun);
+        Tiles::multiply_keys(scores, q, slot(turn + 1));
+        wgmma_commit();
+        rows.begun = true;
+        wgmma_wait<0>();
+        release(turn);
+      }
+      weigh<Before>(w, rows, scores, turn, end - 1);
+      wgmma_fence();
+      Tiles::multiply_values(rows.out(), w, slot(turn), rows.begun);
+      wgmma_commit();
+      rows.begun = true;
+      wgmma_wait<0>();
+      release(turn++);
+    } else {
+      PHITUNE_NO_UNROLL
+      for (int tile = begin; tile < end; ++tile, ++turn) {
+        load_fragments(q, query_tile);
+        wait_for_tile(turn);
+        wgmma_fence();
+        Tiles::multiply_keys(scores, q, slot(turn));
+        wgmma_commit();
+        wgmma_wait<0>();
+        weigh<Before>(w, rows, scores, turn, tile);
+        wgmma_fence();
+        Tiles::multiply_values(rows.out(), w, slot(turn), rows.begun);
+        wgmma_commit();
+        rows.begun = true;
+        wgmma_wait<0>();
+        release(turn);
+      }
+    }
+    settle(rows.acc[0]);
+  }
+
+  PHITUNE_DEVICE void multiply(Rows& rows, int& turn, int query_turn) const {
+    barrier_wait(queries_full(query_turn), query_turn / C.query_tiles & 1);
+    const char* const query_tile = queries(query_turn);
+    rows.sum[0] = rows.sum[1] = 0.0f;
+    rows.begun = multiplies;
+    if (multiplies) {
+      const char* const own_row = query_tile + (State::warp_row() + lane() / 4) * State::L.q_stride;
+      State::multiply(rows.acc, own_row, table(), Ring{turn});
+      turn += State::L.stage_count;
+      const float factor = gate_weight(reference_gate()) / Tiles::power(args.scale);
+      rows.scale({factor, factor});
+    } else {
+      PHITUNE_UNROLL
+      for (int i = C.e / 2; i < accumulators; ++i) rows.acc[0][i] = 0.0f;
+    }
+    if constexpr (C.gated) {
+      PHITUNE_UNROLL
+      for (int h = 0; h < 2; ++h) rows.gates[h] = chunk_gates()[first + row_of(h) < length ? first + row_of(h) : length - 1];
+    }
+    walk<true>(rows, query_tile, 0, whole, turn);
+    if (C.gated && rows.begun) {
+      const F2 reference = reference_gate();
+      rows.scale({gate_weight(rows.gates[0], reference), gate_weight(rows.gates[1], reference)});
+    }
+    // Tiles past a warpgroup's own rows have nothing for it.
+    const int last_row = first + (thread_index() / 128 + 1) * 64 - 1;
+    const int own = last_row / keys + 1 < tiles ? last_row / keys + 1 : tiles;
+    walk<false>(rows, query_tile, whole, own, turn);
+    if (lane() == 0) barrier_arrive(queries_empty(query_turn));
+    // (Released once they have come: earlier, the barrier would take it for the tile before in the same slot.)
+    for (int tile = own; tile < tiles; ++tile, ++turn) {
+      barrier_wait(full(turn), turn / C.stages & 1);
+      release(turn);
+    }
+  }
+
+  PHITUNE_DEVICE void write(Rows& rows) const {
+    float factor[2];
+    PHITUNE_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      if constexpr (C.normalised) {
+        // phi(q) z is spread over the columns that hold the terms of z.
+        float sum = rows.sum[h] + rows.acc[0][accumulators - 4 + 2 * h] + rows.acc[0][accumulators - 4 + 2 * h + 1];
+        sum += shuffle_xor(sum, 1);
+        sum += shuffle_xor(sum, 2);
+        // The reciprocal of a very small sum would overflow: lift both sides first.
+        const float lift = sum < 0x1p-100f ? 0x1p100f : 1.0f;
+        PHITUNE_UNROLL
+        for (int i = 0; i < C.e / 2; ++i) {
+          if (i % 4 / 2 == h) rows.acc[0][i] *= lift;
+        }
+        factor[h] = sum == 0.0f ? 0.0f : 1.0f / (sum * lift);
+      } else {
+        factor[h] = Tiles::power(args.scale);
+      }
+    }
+    PHITUNE_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const int row = first + row_of(h);
+      u16* const to = static_cast<u16*>(args.y) + batch * args.y_strides.b + (start + row) * args.y_strides.t + head * args.y_strides.h;
+      write_row(to, rows.acc[0], h, factor[h], row < length);
+    }
+  }
+
+  PHITUNE_DEVICE static void write_row(u16* to, const float (&acc)[accumulators], int h, float factor, bool valid) {
+    const int t = lane() % 4;
+    const auto pair = [&](int n) { return pack_bf16x2(acc[4 * n + 2 * h] * factor, acc[4 * n + 2 * h + 1] * factor); };
+    if constexpr (C.e % 32 == 0) {
+      // Four neighbouring lanes exchange pairs, so that each writes 16 bytes.
+      PHITUNE_UNROLL
+      for (int n = 0; n < C.e / 8; n += 4) {
+        u32 x[4] = {pair(n), pair(n + 1), pair(n + 2), pair(n + 3)};
+        transpose_quad(x);
+        if (valid) *reinterpret_cast<U4*>(to + (n + t) * 8) = U4{x[0], x[1], x[2], x[3]};
+      }
+    } else {
+      PHITUNE_UNROLL
+      for (int n = 0; n < C.e / 8; ++n) {
+        if (valid) *reinterpret_cast<u32*>(to + n * 8 + 2 * t) = pair(n);
+      }
+    }
+  }
+};
+
+/// Launch: attend_query_layout(C) threads and shared bytes; x = any number of blocks, which share the works.
+template <AttendQueryConfig C>
+PHITUNE_DEVICE void attend_query(const Args& args) {
+  using Kernel = AttendQuery<C>;
+  Kernel kernel(args);
+  Kernel::open();
+  const int works = kernel.works();
+  int turn = 0, query_turn = 0;
+  if (warp() >= Kernel::L.consumers / 32) {
+    registers_decrease<C.loader_registers>();
+    PHITUNE_NO_UNROLL
+    for (int work = block_index_x(); work < works; work += grid_size_x()) {
+      if (!kernel.set_work(work)) continue;
+      kernel.load_queries(query_turn++);
+      if (kernel.multiplies) kernel.load_state(turn);
+      kernel.load_tiles(turn);
+    }
+    // Copies must not land in the memory of the next block.
+    cp_async_commit();
+    cp_async_wait<0>();
+  } else {
+    registers_increase<C.consumer_registers>();
+    PHITUNE_NO_UNROLL
+    for (int work = block_index_x(); work < works; work += grid_size_x()) {
+      if (!kernel.set_work(work)) continue;
+      typename Kernel::Rows rows;
+      kernel.multiply(rows, turn, query_turn++);
+      kernel.write(rows);
+    }
+  }
+}
+
+}  // namespace phitune::sm90
