@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "reports/html_style.hpp"
+
 namespace phitune {
 namespace {
 
@@ -43,6 +45,14 @@ Svg::Svg(double width, double height, std::string_view description) {
   const std::string words = escape_html(description);
   body_ = fmt::format("<svg viewBox=\"0 0 {:.0f} {:.0f}\" style=\"max-width:{:.0f}px\" role=\"img\" aria-label=\"{}\">\n", width, height,
                       width, words);
+}
+
+std::string Svg::file() const {
+  const std::size_t end_of_tag = body_.find('>') + 1;
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\"{}\n<style>{}</style>\n<rect width=\"100%\" height=\"100%\" "
+      "style=\"fill:var(--back)\"/>{}</svg>\n",
+      body_.substr(4, end_of_tag - 4), html_style, body_.substr(end_of_tag));
 }
 
 void Svg::close(std::string_view element, std::string_view tooltip) {

@@ -26,7 +26,10 @@ class Svg {
   Svg& text(double x, double y, std::string_view words, std::string_view style, Anchor anchor = Anchor::start);
   Svg& vertical_text(double x, double y, std::string_view words, std::string_view style);
 
+  /// For a page with the style of html_style.
   [[nodiscard]] std::string str() const { return body_ + "</svg>\n"; }
+  /// The picture as a file of its own, with that style.
+  [[nodiscard]] std::string file() const;
 
  private:
   void close(std::string_view element, std::string_view tooltip);

@@ -17,6 +17,8 @@ namespace {
 
 using Indices = std::vector<std::uint16_t>;
 
+constexpr const char* not_listed = "not among the configs listed";
+
 void check_knobs(const std::vector<Knob>& knobs) {
   std::set<std::string> names;
   for (const Knob& knob : knobs) {
@@ -125,6 +127,25 @@ Space::Space(std::vector<Knob> knobs, std::vector<Constraint> constraints)
   for (std::size_t i = 0; i < constraints_.size(); ++i) removals_.push_back({constraints_[i].reason, enumeration.removed_[i]});
 }
 
+Space Space::listed(std::vector<Knob> knobs, const std::vector<Config>& configs) {
+  Space space;
+  space.knobs_ = std::move(knobs);
+  check_knobs(space.knobs_);
+  (void)space.product_size();
+  for (const Config& config : configs) {
+    if (const auto reason = space.why_not(config)) throw std::invalid_argument(fmt::format("config '{}': {}", config.text(), *reason));
+    Indices indices;
+    for (const Knob& knob : space.knobs_) indices.push_back(*value_index(knob, config.at(knob.name)));
+    space.configs_.push_back(std::move(indices));
+  }
+  std::ranges::sort(space.configs_);
+  const auto repeated = std::ranges::unique(space.configs_);
+  space.configs_.erase(repeated.begin(), repeated.end());
+  space.removals_ = {{not_listed, space.product_size() - space.size()}};
+  space.listed_ = true;
+  return space;
+}
+
 std::uint64_t Space::product_size() const {
   std::uint64_t product = 1;
   for (const Knob& knob : knobs_) {
@@ -195,6 +216,7 @@ std::optional<std::string> Space::why_not(const Config& config) const {
   for (const Constraint& constraint : constraints_) {
     if (!holds(constraint, config)) return constraint.reason;
   }
+  if (listed_ && !find(config)) return not_listed;
   return std::nullopt;
 }
 

@@ -13,12 +13,14 @@
 
 namespace phitune {
 
-/// A tunable parameter of a template. `labels`, when present, names each value (enumerations) and has the size of `values`.
+/// A tunable parameter of a template. `labels`, when present, names each value and has the size of `values`. Neighbouring values are taken
+/// to act alike, unless the knob is `categorical`: then its values are only equal or not.
 struct Knob {
   std::string name;
   std::vector<std::int64_t> values;
   std::string meaning;
   std::vector<std::string> labels = {};
+  bool categorical = false;
 };
 
 /// A rule that a config must meet; `reason` is what a person reads when it does not ("shared memory exceeds 227 KiB of the device").
@@ -38,6 +40,10 @@ class Space {
   /// repeated one, a constraint on a knob that does not exist or that reads one it does not declare, and a product of more than 2^64
   /// points.
   Space(std::vector<Knob> knobs, std::vector<Constraint> constraints);
+
+  /// The space of exactly these configs (somebody else's, whose constraints are not known); one that is listed twice counts once. Throws
+  /// std::invalid_argument for what is wrong with the knobs, and for a config that does not set each of them to one of its values.
+  [[nodiscard]] static Space listed(std::vector<Knob> knobs, const std::vector<Config>& configs);
 
   [[nodiscard]] std::size_t size() const { return configs_.size(); }
   [[nodiscard]] bool empty() const { return configs_.empty(); }
@@ -69,10 +75,13 @@ class Space {
   [[nodiscard]] std::uint64_t hash() const;
 
  private:
+  Space() = default;
+
   std::vector<Knob> knobs_;
   std::vector<Constraint> constraints_;
   std::vector<std::vector<std::uint16_t>> configs_;  // per config, the value index of each knob
   std::vector<Removal> removals_;
+  bool listed_ = false;  // made by listed(): what is not among configs_ broke a rule that is not known
 };
 
 }  // namespace phitune

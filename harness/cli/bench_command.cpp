@@ -151,7 +151,11 @@ void add_bench(CLI::App& app, Action& action) {
       "Examples:\n"
       "  phitune bench --db phitune.db\n"
       "  phitune bench --db phitune.db --json > new.json && compare.py benchmarks old.json new.json");
-  command->callback([flags, &action] { action = [flags] { return bench(*flags); }; });
+  command->require_subcommand(0, 1);
+  command->callback([flags, command, &action] {
+    if (command->get_subcommands().empty()) action = [flags] { return bench(*flags); };
+  });
+  add_bench_search(*command, action);
 }
 
 }  // namespace phitune::cli

@@ -31,6 +31,7 @@ void add_export(CLI::App& app, Action& action);
 void add_dispatch(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
+void add_bench_search(CLI::App& bench, Action& action);
 void add_db(CLI::App& app, Action& action);
 
 /// Problems by a suite file, by shorthand, or by fields; every field may be a list, which makes it an axis.

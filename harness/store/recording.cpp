@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "harness/error.hpp"
+#include "harness/store/gzip.hpp"
 #include "harness/store/trial_json.hpp"
 
 namespace phitune {
@@ -46,36 +47,6 @@ class Deflater {
       (void)deflate(&stream_, last ? Z_FINISH : Z_NO_FLUSH);
       to.write(out, static_cast<std::streamsize>(sizeof out - stream_.avail_out));
     } while (stream_.avail_out == 0);
-  }
-
- private:
-  z_stream stream_ = {};
-};
-
-class Inflater {
- public:
-  Inflater() {
-    if (inflateInit2(&stream_, gzip_window) != Z_OK) throw std::bad_alloc();
-  }
-  ~Inflater() { (void)inflateEnd(&stream_); }
-  Inflater(const Inflater&) = delete;
-  Inflater& operator=(const Inflater&) = delete;
-
-  /// Throws std::invalid_argument saying what is wrong with the frame.
-  std::string read(const std::string& packed) {
-    std::string text;
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
-    stream_.avail_in = static_cast<uInt>(packed.size());
-    for (int status = Z_OK; status != Z_STREAM_END;) {
-      char out[1 << 16];
-      stream_.next_out = reinterpret_cast<Bytef*>(out);
-      stream_.avail_out = sizeof out;
-      status = inflate(&stream_, Z_NO_FLUSH);
-      text.append(out, sizeof out - stream_.avail_out);
-      if (status == Z_BUF_ERROR) throw std::invalid_argument("the file is cut short");
-      if (status != Z_OK && status != Z_STREAM_END) throw std::invalid_argument(stream_.msg != nullptr ? stream_.msg : "not a gzip file");
-    }
-    return text;
   }
 
  private:
@@ -174,8 +145,8 @@ Recording recording_of(Store& store, std::int64_t sweep) {
 
 void write_recording(const fs::path& path, const Recording& recording) {
   if (recording.sweep.device.emulated) {
-    throw Error(ExitCode::usage, fmt::format("sweep {} ran by CPU emulation, and a recording stands for a GPU: record a sweep of one",
-                                             recording.sweep.uid));
+    throw Error(ExitCode::usage,
+                fmt::format("sweep {} ran by CPU emulation, and a recording stands for a GPU: record a sweep of one", recording.sweep.uid));
   }
   const fs::path partial = fmt::format("{}.{}.partial", path.string(), ::getpid());
   const auto fail = [&](const std::string& why) {
@@ -200,7 +171,7 @@ Recording read_recording(const fs::path& path) {
   const std::string packed = read_bytes(path);
   int line = 0;
   try {
-    Lines lines(Inflater().read(packed));
+    Lines lines(gunzip(packed));
     try {
       return read_lines(lines);
     } catch (...) {

@@ -11,10 +11,12 @@
 
 namespace phitune {
 
-/// Calls `work(i)` once for every i < count, on up to hardware_concurrency threads. Rethrows the first exception after all have stopped.
+/// Calls `work(i)` once for every i < count, on up to `most_threads` threads (0: hardware_concurrency). Rethrows the first exception after
+/// all have stopped.
 template <typename Work>
-void parallel_for(std::size_t count, Work&& work) {
-  const std::size_t threads = std::min<std::size_t>(count, std::max(1u, std::thread::hardware_concurrency()));
+void parallel_for(std::size_t count, Work&& work, std::size_t most_threads = 0) {
+  if (most_threads == 0) most_threads = std::max(1u, std::thread::hardware_concurrency());
+  const std::size_t threads = std::min(count, most_threads);
   std::atomic<std::size_t> next{0};
   std::exception_ptr failure;
   std::mutex guard;

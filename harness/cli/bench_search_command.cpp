@@ -1,0 +1,175 @@
+// phitune bench search: how good the search strategies are, on spaces of which every config was recorded.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "harness/cli/command.hpp"
+#include "harness/cli/output.hpp"
+#include "harness/error.hpp"
+#include "harness/spaces/read_spaces.hpp"
+#include "harness/spaces/search_bench.hpp"
+#include "reports/search_picture.hpp"
+
+namespace phitune::cli {
+namespace {
+
+struct BenchSearchFlags {
+  std::vector<std::string> files;
+  SearchBenchOptions options;
+  std::string picture;
+  std::size_t least_configs = 50;
+  bool trials_only = false;
+  bool json = false;
+};
+
+struct Overall {
+  double score = 0, worst = 0, share = 0;
+};
+
+Overall overall(const std::vector<SpaceComparison>& spaces, std::size_t strategy) {
+  Overall mean{0, spaces.front().scores[strategy].score, 0};
+  for (const SpaceComparison& space : spaces) {
+    const SpaceScore& score = space.scores[strategy];
+    mean.score += score.score / static_cast<double>(spaces.size());
+    mean.share += score.share / static_cast<double>(spaces.size());
+    mean.worst = std::min(mean.worst, score.score);
+  }
+  return mean;
+}
+
+nlohmann::json to_json(const Reached& reached) {
+  return {{"runs", reached.runs},
+          {"median_trials", reached.trials ? nlohmann::json(*reached.trials) : nlohmann::json()},
+          {"median_seconds", reached.seconds ? nlohmann::json(*reached.seconds) : nlohmann::json()}};
+}
+
+nlohmann::json to_json(const SpaceComparison& space, const std::vector<std::string>& names) {
+  nlohmann::json strategies = nlohmann::json::array();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const SpaceScore& score = space.scores[i];
+    strategies.push_back({{"strategy", names[i]},
+                          {"score", score.score},
+                          {"share_of_optimum", score.share},
+                          {"worst_seed_share_of_optimum", score.worst_seed_share},
+                          {"within_5_percent", to_json(score.within_5)},
+                          {"within_1_percent", to_json(score.within_1)},
+                          {"trials", score.trials},
+                          {"ms_per_ask", score.ms_per_ask},
+                          {"best_so_far_ms", score.curve}});
+  }
+  return {{"space", space.name},
+          {"configs", space.configs},
+          {"valid", space.facts.valid},
+          {"best_ms", space.facts.best_ms},
+          {"median_ms", space.facts.median_ms},
+          {"costs_recorded", space.has_costs},
+          {"budget", {{"evaluations", space.budget.evaluations}, {"seconds", 1e-3 * space.budget.ms}}},
+          {"moments_ms", space.moments},
+          {"random_best_so_far_ms", space.random},
+          {"strategies", strategies}};
+}
+
+std::string reached_text(const Reached& reached) {
+  if (!reached.trials) return fmt::format("{:>7}{:>9}", "-", "-");
+  return fmt::format("{:>7}{:>9}", *reached.trials, fmt::format("{:.0f}", *reached.seconds));
+}
+
+void print(const SpaceComparison& space, const std::vector<std::string>& names) {
+  fmt::print("{}\n  {} configs, {} right; best {:.4g} ms, median {:.4g} ms; budget {} evaluations of median cost, {:.0f} s{}\n", space.name,
+             space.configs, space.facts.valid, space.facts.best_ms, space.facts.median_ms, space.budget.evaluations, 1e-3 * space.budget.ms,
+             space.has_costs ? "" : " (costs are not recorded: each trial counts as 1 s)");
+  fmt::print("  {:<14}{:>7}{:>12}{:>9}{:>16}{:>16}{:>10}\n", "", "", "of optimum", "", "within 5 %", "within 1 %", "");
+  fmt::print("  {:<14}{:>7}{:>12}{:>9}{:>7}{:>9}{:>7}{:>9}{:>10}\n", "strategy", "score", "mean", "worst", "trials", "s", "trials", "s",
+             "ms/ask");
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const SpaceScore& score = space.scores[i];
+    fmt::print("  {:<14}{:>7.3f}{:>10.2f} %{:>7.1f} %{}{}{:>10.2f}\n", names[i], score.score, 100 * score.share,
+               100 * score.worst_seed_share, reached_text(score.within_5), reached_text(score.within_1), score.ms_per_ask);
+  }
+  fmt::print("\n");
+}
+
+void draw(const std::string& path, const std::vector<SpaceComparison>& spaces, const std::vector<std::string>& strategies) {
+  std::vector<std::string> names = {"simulated random"};
+  names.insert(names.end(), strategies.begin(), strategies.end());
+  std::vector<SearchPanel> panels;
+  for (const SpaceComparison& space : spaces) {
+    panels.push_back({space.name, space.facts.best_ms, {space.random}});
+    for (const SpaceScore& score : space.scores) panels.back().curves.push_back(score.curve);
+  }
+  write_output(path, draw_search(names, panels));
+}
+
+int run(BenchSearchFlags flags) {
+  for (const std::string& name : flags.options.strategies) (void)make_strategy(name, Space({}, {}), 0);  // unknown names before long work
+  flags.options.thinking = flags.trials_only ? Thinking::free : Thinking::counted;
+  std::vector<RecordedSpace> spaces;
+  for (const std::string& file : flags.files)
+    for (RecordedSpace& space : read_spaces(file))
+      if (space.trials.size() >= flags.least_configs) spaces.push_back(std::move(space));
+  const std::vector<SpaceComparison> compared = compare_strategies(spaces, flags.options, stop_requested());
+  if (compared.empty())
+    throw Error(ExitCode::bad_input,
+                fmt::format("nothing to search: no space has {} configs or more, one of them right and better than its "
+                            "median by more than the target. --least-configs lowers the bound",
+                            flags.least_configs));
+  const std::vector<std::string>& names = flags.options.strategies;
+  if (flags.json) {
+    nlohmann::json rows = nlohmann::json::array(), means = nlohmann::json::array();
+    for (const SpaceComparison& space : compared) rows.push_back(to_json(space, names));
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const Overall mean = overall(compared, i);
+      means.push_back({{"strategy", names[i]}, {"score", mean.score}, {"worst_space_score", mean.worst}, {"share_of_optimum", mean.share}});
+    }
+    fmt::print("{}\n", nlohmann::json(
+                           {{"seeds", flags.options.seeds}, {"thinking_counted", !flags.trials_only}, {"overall", means}, {"spaces", rows}})
+                           .dump(2));
+  } else {
+    for (const SpaceComparison& space : compared) print(space, names);
+    fmt::print("{}, {} each: mean of the spaces\n  {:<14}{:>7}{:>13}{:>14}\n", counted(compared.size(), "space"),
+               counted(flags.options.seeds, "seed"), "strategy", "score", "worst space", "of optimum");
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const Overall mean = overall(compared, i);
+      fmt::print("  {:<14}{:>7.3f}{:>13.3f}{:>12.2f} %\n", names[i], mean.score, mean.worst, 100 * mean.share);
+    }
+  }
+  if (!flags.picture.empty()) draw(flags.picture, compared, names);
+  return 0;
+}
+
+}  // namespace
+
+void add_bench_search(CLI::App& bench, Action& action) {
+  auto* command = bench.add_subcommand("search", "Compare search strategies on recorded spaces, without a GPU");
+  auto flags = std::make_shared<BenchSearchFlags>();
+  flags->options.strategies = strategy_names();
+  command->add_option("files", flags->files, "recorded spaces: phitune recordings, Kernel Tuner caches, T4 results; plain or gzip")
+      ->required()
+      ->take_all();
+  command->add_option("--strategy", flags->options.strategies, "names, separated by commas; all of them by default")
+      ->delimiter(',')
+      ->take_all();
+  command->add_option("--seeds", flags->options.seeds, "runs per strategy and space, with seeds 1, 2, ...")
+      ->check(at_least(1))
+      ->capture_default_str();
+  command->add_option("--threads", flags->options.threads, "replays at the same time; 0: one per hardware thread")
+      ->check(at_least(0))
+      ->capture_default_str();
+  command->add_option("--batch", flags->options.batch, "most configs that are asked for at once")
+      ->check(at_least(1))
+      ->capture_default_str();
+  command->add_option("--least-configs", flags->least_configs, "leave out smaller spaces")->check(at_least(1))->capture_default_str();
+  command->add_flag("--trials-only", flags->trials_only,
+                    "the strategies' own time does not count, so that every machine prints the same scores");
+  command->add_option("--picture", flags->picture, "SVG file of best-so-far curves");
+  command->add_flag("--json", flags->json, "print as JSON, with the curves");
+  command->footer(
+      "score: 0 as good as random search, 1 the optimum at once; docs/search.md has the formula.\n"
+      "Examples:\n"
+      "  phitune bench search data/tuning_spaces/*.json.gz --seeds 50\n"
+      "  phitune bench search data/tuning_spaces/*.json.gz --strategy random,exhaustive --picture search.svg");
+  command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
+}
+
+}  // namespace phitune::cli

@@ -1,0 +1,57 @@
+#include "harness/spaces/search_bench.hpp"
+
+#include "harness/error.hpp"
+#include "harness/verify/parallel.hpp"
+
+namespace phitune {
+namespace {
+
+bool worth_searching(const RecordedSpace& space) {
+  const auto facts = facts_of(space);
+  return facts && facts->median_ms > facts->best_ms && budget_of(space).evaluations > 1;
+}
+
+}  // namespace
+
+std::vector<SpaceComparison> compare_strategies(const std::vector<RecordedSpace>& spaces, const SearchBenchOptions& options,
+                                                const std::atomic<bool>& stop) {
+  std::vector<const RecordedSpace*> searched;
+  for (const RecordedSpace& space : spaces)
+    if (worth_searching(space)) searched.push_back(&space);
+  std::vector<SpaceComparison> comparisons(searched.size());
+  parallel_for(
+      searched.size(),
+      [&](std::size_t i) {
+        const RecordedSpace& space = *searched[i];
+        SpaceComparison& to = comparisons[i];
+        to = {space.name, space.space.size(), facts_of(space).value(), budget_of(space), space.has_costs, {}, {}, {}};
+        to.moments = moments_of(to.budget);
+        to.random = random_curve(space, to.moments);
+      },
+      options.threads);
+
+  // One job is one seed of one strategy on one space; every job has its place, so threads cannot change the result.
+  const std::size_t per_space = options.strategies.size() * options.seeds;
+  std::vector<Replay> runs(searched.size() * per_space);
+  parallel_for(
+      runs.size(),
+      [&](std::size_t job) {
+        if (stop) throw Error(ExitCode::interrupted, "stopped; nothing is kept of a comparison that is not whole");
+        const RecordedSpace& space = *searched[job / per_space];
+        const std::string& name = options.strategies[job % per_space / options.seeds];
+        const auto strategy = make_strategy(name, space.space, 1 + job % options.seeds);
+        runs[job] = replay(space, *strategy, comparisons[job / per_space].budget.ms, options.thinking, options.batch);
+      },
+      options.threads);
+
+  for (std::size_t i = 0; i < searched.size(); ++i) {
+    for (std::size_t s = 0; s < options.strategies.size(); ++s) {
+      const auto first = runs.begin() + static_cast<std::ptrdiff_t>(i * per_space + s * options.seeds);
+      const std::vector<Replay> of_strategy(first, first + static_cast<std::ptrdiff_t>(options.seeds));
+      comparisons[i].scores.push_back(score_of(*searched[i], comparisons[i].moments, comparisons[i].random, of_strategy));
+    }
+  }
+  return comparisons;
+}
+
+}  // namespace phitune

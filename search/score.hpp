@@ -1,0 +1,44 @@
+// How strategies compare on recorded spaces: the score, and what a user would notice.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "search/replay.hpp"
+
+namespace phitune {
+
+/// `points` equally spaced moments of a budget, the last at its end.
+[[nodiscard]] std::vector<double> moments_of(const Budget& budget, std::size_t points = 100);
+
+/// Mean best-so-far time of `runs` simulated random searches (without repeats) at each moment. The closed form of the expectation is biased
+/// on skewed spaces. Before a run's first right config the space's median stands for it, here and for every strategy.
+[[nodiscard]] std::vector<double> random_curve(const RecordedSpace& space, const std::vector<double>& moments, std::size_t runs = 1000,
+                                               std::uint64_t seed = 1);
+
+/// When half of the runs had found a config at most `share` slower than the optimum.
+struct Reached {
+  double share = 0;                   // 0.01: within 1 %
+  double runs = 0;                    // part of the runs that did within the budget
+  std::optional<std::size_t> trials;  // median over runs, one that never did counting as never; nothing: the median run did not
+  std::optional<double> seconds;
+};
+
+/// One strategy on one space, over its seeds.
+struct SpaceScore {
+  std::vector<double> curve;    // mean best-so-far time at each moment
+  double score = 0;             // mean over moments of (random - strategy) / (random - optimum): 0 as random search, 1 the optimum at once
+  double worst_seed_share = 0;  // of the optimum, by the unluckiest seed
+  double share = 0;             // mean of optimum / best found by the end of the budget
+  Reached within_5, within_1;
+  double ms_per_ask = 0;  // CPU time of the strategy itself, its tells included
+  double trials = 0;      // mean number in the budget
+};
+
+[[nodiscard]] SpaceScore score_of(const RecordedSpace& space, const std::vector<double>& moments, const std::vector<double>& random,
+                                  const std::vector<Replay>& runs);
+
+}  // namespace phitune
