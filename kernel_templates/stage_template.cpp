@@ -9,6 +9,7 @@
 #include "kernel_templates/sm80/query_state.hpp"
 #include "kernel_templates/sm80/scan.hpp"
 #include "kernel_templates/sm80/update_state.hpp"
+#include "kernel_templates/sm90/attend_query.hpp"
 #include "kernel_templates/sm90/attention.hpp"
 #include "kernel_templates/sm90/query_state.hpp"
 #include "kernel_templates/sm90/update_state.hpp"
@@ -35,6 +36,7 @@ const StageTemplate* find_sm80(Stage stage) {
       return &expand_query_template();
     case Stage::combine:
       return &combine_template();
+    case Stage::attend_query:
     case Stage::update_gemm:
     case Stage::query_gemm:
       break;
@@ -50,6 +52,8 @@ const StageTemplate* find_sm90(Stage stage) {
       return &sm90::update_state_template();
     case Stage::query_state:
       return &sm90::query_state_template();
+    case Stage::attend_query:
+      return &sm90::attend_query_template();
     default:
       return nullptr;
   }

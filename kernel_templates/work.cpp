@@ -95,6 +95,11 @@ Work work_of(const StageProblem& stage) {
       const double read = query_bytes(s) * (s.query_tokens / s.t) + partial_bytes(s, stage) + gate_bytes;
       return {product_flops(tokens, rows, s.e), product_flops(tokens, exact_rows, s.e), sigma + read + output_bytes(s)};
     }
+    case Stage::attend_query: {
+      const double tokens = s.b * s.hq * s.query_tokens, weights = attention_flops(s);
+      return {product_flops(tokens, rows, s.e) + weights, product_flops(tokens, exact_rows, s.e) + weights,
+              sigma + query_bytes(s) + key_bytes(s) + value_bytes(s) + gate_bytes + output_bytes(s)};
+    }
     case Stage::expand_key:
       return {0, 0, key_bytes(s) + value_bytes(s) + gate_bytes + s.b * s.hk * padded * (rows + columns) * state_element};
     case Stage::expand_query:

@@ -38,10 +38,12 @@ Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
   const std::int64_t rows = state_rows(problem.d, problem.p, shape.d_tile);
   const std::int64_t columns = state_columns(problem);
   const std::int64_t states = problem.b * problem.hk * chunks * rows;
-  w.partial = problem.b * problem.hq * problem.t * problem.e * bytes(shape.partial);
-  if (sum) w.row_sum = problem.b * problem.hq * problem.t * 4;
+  if (shape.fusion != Fusion::attend_query) {
+    w.partial = problem.b * problem.hq * problem.t * problem.e * bytes(shape.partial);
+    if (sum) w.row_sum = problem.b * problem.hq * problem.t * 4;
+  }
 
-  if (shape.fusion == Fusion::expand_mma) {
+  if (shape.fusion != Fusion::materialized) {
     w.update = states * columns * bytes(shape.state);
     if (sum) w.update_z = states * 4;
     w.state_aliases_update = true;

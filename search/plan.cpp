@@ -13,20 +13,26 @@
 namespace phitune {
 namespace {
 
-constexpr Names<Stage, 10> stage_names{"stage",
+constexpr Names<Stage, 11> stage_names{"stage",
                                        {{{Stage::gates, "gates"},
                                          {Stage::attention, "attention"},
                                          {Stage::update_state, "update_state"},
                                          {Stage::scan, "scan"},
                                          {Stage::query_state, "query_state"},
+                                         {Stage::attend_query, "attend_query"},
                                          {Stage::expand_key, "expand_key"},
                                          {Stage::expand_query, "expand_query"},
                                          {Stage::update_gemm, "update_gemm"},
                                          {Stage::query_gemm, "query_gemm"},
                                          {Stage::combine, "combine"}}}};
-constexpr Names<Fusion, 3> fusion_names{
-    "fusion strategy", {{{Fusion::quadratic, "quadratic"}, {Fusion::materialized, "materialized"}, {Fusion::expand_mma, "expand_mma"}}}};
+constexpr Names<Fusion, 4> fusion_names{"fusion strategy",
+                                        {{{Fusion::quadratic, "quadratic"},
+                                          {Fusion::materialized, "materialized"},
+                                          {Fusion::expand_mma, "expand_mma"},
+                                          {Fusion::attend_query, "attend_query"}}}};
 constexpr Names<Path, 3> path_names{"path", {{{Path::sm80, "sm80"}, {Path::sm90, "sm90"}, {Path::library, "library"}}}};
+
+bool has_partial_outputs(Fusion fusion) { return fusion == Fusion::expand_mma || fusion == Fusion::materialized; }
 
 // The words of one shape, in any order, each once.
 class ShapeReader {
@@ -39,13 +45,17 @@ class ShapeReader {
       throw std::invalid_argument("an empty plan shape; one reads like \"expand_mma c1024 d_tile8 state_bf16 partial_bf16\"");
     shape_.fusion = parse_fusion(words.front());
     for (const std::string_view word : std::span(words).subspan(1)) read_word(word);
-    const std::size_t expected = shape_.fusion == Fusion::quadratic ? 0 : 4;
     // No word for the path means sm80, as in texts from before there was another.
-    if (seen_.size() - seen_.count("path") != expected) {
-      throw std::invalid_argument(fmt::format("plan shape '{}': {}", text_,
-                                              expected == 0
-                                                  ? "quadratic has no chunk, d_tile or storage dtypes"
-                                                  : "c<tokens>, d_tile<width>, state_<dtype> and partial_<dtype> are all needed"));
+    const std::size_t words_seen = seen_.size() - seen_.count("path");
+    if (shape_.fusion == Fusion::quadratic) {
+      if (words_seen != 0) throw std::invalid_argument(fmt::format("plan shape '{}': quadratic has no chunk, d_tile or storage dtypes", text_));
+    } else if (has_partial_outputs(shape_.fusion)) {
+      if (words_seen != 4)
+        throw std::invalid_argument(
+            fmt::format("plan shape '{}': c<tokens>, d_tile<width>, state_<dtype> and partial_<dtype> are all needed", text_));
+    } else if (words_seen != 3 || seen_.contains("partial")) {
+      throw std::invalid_argument(fmt::format("plan shape '{}': {} needs c<tokens>, d_tile<width> and state_<dtype>, and has no partial outputs",
+                                              text_, to_string(shape_.fusion)));
     }
     return shape_;
   }
@@ -104,8 +114,8 @@ Path parse_path(std::string_view text) { return path_names.parse(text); }
 std::string PlanShape::text() const {
   const std::string_view suffix = path == Path::sm90 ? " sm90" : "";
   if (fusion == Fusion::quadratic) return fmt::format("{}{}", to_string(fusion), suffix);
-  return fmt::format("{} c{} d_tile{} state_{} partial_{}{}", to_string(fusion), chunk, d_tile, to_string(state), to_string(partial),
-                     suffix);
+  const std::string partials = has_partial_outputs(fusion) ? fmt::format(" partial_{}", to_string(partial)) : "";
+  return fmt::format("{} c{} d_tile{} state_{}{}{}", to_string(fusion), chunk, d_tile, to_string(state), partials, suffix);
 }
 
 PlanShape PlanShape::parse(std::string_view text) { return ShapeReader(text).read(); }
@@ -179,6 +189,7 @@ void neutral_scan(StageProblem& s) {
   s.problem.layout = Layout::bthd;
 }
 
+// (attend_query too: shapes that fuse the two have no partial outputs to begin with.)
 void neutral_query(StageProblem& s) { s.problem.final_state = false; }
 
 void neutral_expand_query(StageProblem& s) {
@@ -212,6 +223,7 @@ Path path_of(Stage stage, Path preferred) {
     case Stage::attention:
     case Stage::update_state:
     case Stage::query_state:
+    case Stage::attend_query:
       return preferred;
     default:
       return Path::sm80;
@@ -222,9 +234,10 @@ Path path_of(Stage stage, Path preferred) {
 
 StageProblem make_stage_problem(const Problem& problem, const PlanShape& shape, Stage stage) {
   StageProblem s{problem, shape, stage, path_of(stage, shape.path)};
-  // Both fusion strategies run these same kernels; scan reads its denominators from another place in each, so it keeps the strategy.
+  // Strategies run these same kernels; scan reads its denominators from another place in materialized.
   const bool shared = stage == Stage::gates || stage == Stage::attention;
   if (shared && shape.fusion == Fusion::materialized) s.shape.fusion = Fusion::expand_mma;
+  if (stage != Stage::attend_query && shape.fusion == Fusion::attend_query) s.shape.fusion = Fusion::expand_mma;
   switch (stage) {
     case Stage::gates:
       neutral_gates(s);
@@ -244,6 +257,7 @@ StageProblem make_stage_problem(const Problem& problem, const PlanShape& shape, 
       neutral_scan(s);
       break;
     case Stage::query_state:
+    case Stage::attend_query:
       neutral_query(s);
       break;
     case Stage::expand_query:
@@ -268,6 +282,9 @@ std::vector<StageProblem> stages_of(const Problem& problem, const PlanShape& sha
       break;
     case Fusion::expand_mma:
       order.insert(order.end(), {Stage::attention, Stage::update_state, Stage::scan, Stage::query_state});
+      break;
+    case Fusion::attend_query:
+      order.insert(order.end(), {Stage::update_state, Stage::scan, Stage::attend_query});
       break;
     case Fusion::materialized:
       order.insert(order.end(), {Stage::expand_key, Stage::update_gemm, Stage::scan, Stage::expand_query, Stage::query_gemm,
@@ -314,12 +331,15 @@ std::optional<std::string> tile_refused(const Problem& problem, std::int64_t d_t
 std::optional<std::string> storage_refused(const Problem& problem, const PlanShape& shape) {
   if (problem.dtype != Dtype::fp16) return std::nullopt;
   if (shape.state != Dtype::fp32) return "an fp16 problem stores states in fp32: fp16 lacks their range, bf16 its precision";
-  if (shape.partial != Dtype::fp32) return "an fp16 problem stores partial outputs in fp32: fp16 lacks their range, bf16 its precision";
+  if (shape.partial != Dtype::fp32 && has_partial_outputs(shape.fusion)) return "an fp16 problem stores partial outputs in fp32: fp16 lacks their range, bf16 its precision";
   return std::nullopt;
 }
 
 std::optional<std::string> path_refused(const Problem& problem, const PlanShape& shape) {
-  if (shape.path == Path::sm80) return std::nullopt;
+  if (shape.path == Path::sm80) {
+    if (shape.fusion == Fusion::attend_query) return "attend_query has kernels on the sm90 path alone";
+    return std::nullopt;
+  }
   if (shape.path == Path::library) return "a plan's path is sm80 or sm90: library stages belong to both";
   if (shape.fusion == Fusion::materialized) return "materialized has no kernels on the sm90 path";
   if (problem.dtype != Dtype::bf16)
@@ -339,11 +359,12 @@ std::optional<std::string> quadratic_refused(const Problem& problem) {
 
 std::vector<PlanShape> every_shape() {
   std::vector<PlanShape> shapes{PlanShape{.fusion = Fusion::quadratic}, PlanShape{.fusion = Fusion::quadratic, .path = Path::sm90}};
-  for (const Fusion fusion : {Fusion::materialized, Fusion::expand_mma}) {
+  for (const Fusion fusion : {Fusion::materialized, Fusion::expand_mma, Fusion::attend_query}) {
     for (const std::int64_t chunk : chunk_sizes) {
       for (const std::int64_t d_tile : tile_widths) {
         for (const Dtype state : storage_dtypes) {
           for (const Dtype partial : storage_dtypes) {
+            if (partial != Dtype::bf16 && !has_partial_outputs(fusion)) continue;
             for (const Path path : {Path::sm80, Path::sm90}) shapes.push_back({fusion, chunk, d_tile, state, partial, path});
           }
         }

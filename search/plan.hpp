@@ -12,10 +12,25 @@
 
 namespace phitune {
 
-/// One kernel of a pipeline. `gates` is the prologue that turns log_g into cumulative gates; the last five belong to `materialized`.
-enum class Stage { gates, attention, update_state, scan, query_state, expand_key, expand_query, update_gemm, query_gemm, combine };
+/// One kernel of a pipeline. `gates` is the prologue that turns log_g into cumulative gates; `attend_query` is attention and query_state in
+/// one; the last five belong to `materialized`.
+enum class Stage {
+  gates,
+  attention,
+  update_state,
+  scan,
+  query_state,
+  attend_query,
+  expand_key,
+  expand_query,
+  update_gemm,
+  query_gemm,
+  combine
+};
 
-enum class Fusion { quadratic, materialized, expand_mma };
+/// expand_mma: a kernel per stage, phi formed in registers. attend_query: as expand_mma, with attention and query_state in one kernel, so
+/// that nothing but y leaves it.
+enum class Fusion { quadratic, materialized, expand_mma, attend_query };
 
 /// Instruction path of a template: sm80 is mma.sync and cp.async, for every GPU from Ampere on; sm90 is wgmma and bulk copies, for Hopper
 /// alone. `library` marks stages done by cuBLASLt.
@@ -34,7 +49,7 @@ struct PlanShape {
   std::int64_t chunk = 0;       // tokens; 0 for quadratic
   std::int64_t d_tile = 0;      // width of a feature tile; 0 for quadratic
   Dtype state = Dtype::bf16;    // how chunk states are stored between kernels
-  Dtype partial = Dtype::bf16;  // how attention's partial outputs are stored; ignored by quadratic
+  Dtype partial = Dtype::bf16;  // how attention's partial outputs are stored; bf16 where there are none: quadratic, attend_query
   // Whose kernels run where both paths have one. It also says how states lie in memory: in rows for sm80, in the core matrices that wgmma
   // reads for sm90 (kernel_templates/common/state_layout.cuh).
   Path path = Path::sm80;
@@ -42,7 +57,8 @@ struct PlanShape {
   bool operator==(const PlanShape&) const = default;
   auto operator<=>(const PlanShape&) const = default;
 
-  /// "expand_mma c1024 d_tile8 state_bf16 partial_bf16", "quadratic", and either followed by " sm90"; no path means sm80.
+  /// "expand_mma c1024 d_tile8 state_bf16 partial_bf16", "attend_query c1024 d_tile8 state_bf16", "quadratic", and each of them followed by
+  /// " sm90"; no path means sm80.
   [[nodiscard]] std::string text() const;
   static PlanShape parse(std::string_view text);
 };

@@ -83,12 +83,17 @@ PlanShape shape_of(std::span<const ExecutableStage> stages) {
         shape.chunk = part.chunk;
         shape.path = stage.stage.problem.path;
         break;
-      // The scan keeps all there is to know of the states, and which strategy it belongs to.
+      // The scan keeps all there is to know of the states, and which strategy it belongs to: expand_mma for those that share its stages.
       case Stage::scan:
         shape.fusion = part.fusion;
+        shape.chunk = part.chunk;
         shape.d_tile = part.d_tile;
         shape.state = part.state;
         shape.path = part.path;
+        break;
+      // Comes last, and has all there is.
+      case Stage::attend_query:
+        shape = part;
         break;
       default:
         break;

@@ -152,6 +152,8 @@ std::vector<Buffer> inputs_of(const StageProblem& stage) {
     case Stage::query_state:
       // The kernel asks only whether there is an initial state: without one nothing precedes the first chunk.
       return present(stage, {Buffer::q, Buffer::gates, Buffer::state, Buffer::partial, Buffer::row_sum, Buffer::initial_state});
+    case Stage::attend_query:
+      return present(stage, {Buffer::q, Buffer::k, Buffer::v, Buffer::gates, Buffer::state, Buffer::initial_state});
     case Stage::expand_key:
       return present(stage, {Buffer::k, Buffer::v, Buffer::gates});
     case Stage::expand_query:
@@ -178,6 +180,7 @@ std::vector<Buffer> outputs_of(const StageProblem& stage) {
     case Stage::scan:
       return present(stage, {Buffer::state, Buffer::final_state});
     case Stage::query_state:
+    case Stage::attend_query:
     case Stage::combine:
       return {Buffer::y};
     case Stage::expand_key:

@@ -95,9 +95,9 @@ std::vector<InputKind> adversarial_kinds() {
 }
 
 std::string InputTensor::key() const {
-  return fmt::format("{} {} {} {} | {} {} {} {} {} {} {} {:x} {} {} {} {} {} | {} {} {} {}", to_string(shape.dtype), shape.count,
+  return fmt::format("{} {} {} {} | {} {} {} {} {} {} {} {:x} {} {} {} {} {} {} {} | {} {} {} {}", to_string(shape.dtype), shape.count,
                      shape.width, shape.heads, spec.seed, spec.stream, spec.shape, spec.kind, spec.width, spec.exponent, spec.live,
-                     spec.dead_bits, spec.group, spec.groups, spec.d, spec.p, spec.cores, shape.t, shape.strides.b, shape.strides.t,
+                     spec.dead_bits, spec.group, spec.groups, spec.d, spec.p, spec.cores, spec.positive, spec.d_tile, shape.t, shape.strides.b, shape.strides.t,
                      shape.strides.h);
 }
 
@@ -140,6 +140,11 @@ InputTensor input_tensor(Buffer buffer, const StageProblem& stage, std::uint64_t
       if (!problem.initial_state) {
         spec.group = static_cast<u64>(stage.rows() * tensor.shape.width);
         spec.groups = static_cast<u64>(stage.chunks());
+      }
+      // The weights of a chunk's first keys may be next to nothing: there is no row_sum that no state can cancel.
+      if (stage.stage == Stage::attend_query && sum) {
+        spec.positive = static_cast<int>(problem.e) + 1;
+        spec.d = static_cast<int>(problem.d), spec.p = static_cast<int>(problem.p), spec.d_tile = static_cast<int>(stage.shape.d_tile);
       }
       break;
     case Buffer::inter:

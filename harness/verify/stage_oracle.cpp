@@ -213,6 +213,40 @@ std::vector<Check> query_state_checks(Context& c) {
   return {check};
 }
 
+std::vector<Check> attend_query_checks(Context& c) {
+  Check check = c.check(Buffer::y, tolerance_of(c.p.dtype));
+  const BufferShape y = buffer_shape(Buffer::y, c.stage);
+  const std::int64_t group = c.p.hq / c.p.hk;
+  const InputTensor q = c.input(Buffer::q), state = c.input(Buffer::state);
+  const std::vector<ChunkOfHead> chunks = sample_chunks(c, c.p.hk, c.chunks);
+  std::vector<std::vector<QueryRow>> rows(chunks.size());
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    for (const std::int64_t token : sample_tokens(c, chunks[i].n))
+      rows[i].push_back({.token = token, .head = chunks[i].head * group + c.draw(group), .numerator = {}});
+    attend(c.stage, c.seed, InputKind::normal, chunks[i].b, chunks[i].head, chunks[i].n * c.chunk, rows[i], false);
+  }
+  // y = (sum_j w_ij v_j + exp(G_i) phi(q_i) S) / (sum_j w_ij + exp(G_i) phi(q_i) z)
+  parallel_for(chunks.size(), [&](std::size_t i) {
+    const ChunkOfHead& at = chunks[i];
+    const std::vector<double> gates = c.gates(at.b, at.head, at.n);
+    std::vector<std::vector<double>> queries;
+    for (const QueryRow& row : rows[i]) queries.push_back(token_row(c, q, c.p.hq, at.b, row.token, row.head));
+    const auto sums = query_products(c, state, (at.b * c.p.hk + at.head) * c.chunks + at.n, queries);
+    for (std::size_t r = 0; r < rows[i].size(); ++r) {
+      QueryRow& row = rows[i][r];
+      const double decay = std::exp(gates[row.token - at.n * c.chunk]);
+      const double denominator = c.sum() ? row.denominator + decay * sums[r][c.p.e] : 1;
+      for (std::int64_t n = 0; n < c.p.e; ++n) row.numerator[n] = (row.numerator[n] + decay * sums[r][n]) / denominator;
+    }
+  });
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    for (QueryRow& row : rows[i])
+      check.rows.push_back({.offset = chunks[i].b * y.strides.b + row.token * y.strides.t + row.head * y.strides.h,
+                            .reference = std::move(row.numerator)});
+  }
+  return {check};
+}
+
 }  // namespace
 }  // namespace stage_oracle
 
@@ -230,6 +264,8 @@ std::vector<Check> stage_checks(const StageProblem& stage, std::uint64_t seed) {
       return scan_checks(c);
     case Stage::query_state:
       return query_state_checks(c);
+    case Stage::attend_query:
+      return attend_query_checks(c);
     case Stage::expand_key:
       return expand_key_checks(c);
     case Stage::expand_query:

@@ -33,7 +33,9 @@ struct Spec {
   u32 dead_bits = 0;   // float bits: zero, or a NaN where nobody may look
   u64 group = 0;       // > 0: elements come in groups (a chunk's state) ...
   u64 groups = 1;      // ... of which the first of every `groups` is zero
-  int d = 0, p = 0;    // of `moments`
+  int d = 0, p = 0;    // of `moments` and `positive`
+  int positive = 0;    // column, counted from 1, of a state with tiles d_tile wide that makes phi(q) times it positive; 0: none
+  int d_tile = 0;
   bool cores = false;  // the matrix of `width` columns lies in core matrices, else in rows
 };
 
@@ -134,6 +136,19 @@ PHITUNE_DEVICE constexpr int column_of(const Spec& spec, u64 index) {
   return static_cast<int>(index % static_cast<u64>(spec.width));
 }
 
+/// What is added to a state's denominator at a position: 32 / d where all features of the row are one, so that phi(q) meets the sum of the
+/// p-th powers of q's d features, which no state of variance 1 cancels (p is even where there are denominators).
+PHITUNE_DEVICE constexpr float diagonal(const Spec& spec, u64 index) {
+  const i64 matrix = tspow::rows(spec.d / spec.d_tile, spec.p, spec.d_tile);
+  const i64 position = (spec.cores ? core_position_at(static_cast<i64>(index), spec.width) : static_cast<i64>(index) / spec.width) % matrix;
+  const int row = spec.cores ? core_row(static_cast<int>(position), spec.p, spec.d_tile) : static_cast<int>(position);
+  const tspow::Indices x = tspow::decode(row, spec.p, spec.d_tile);
+  for (int k = 1; k < spec.p; ++k) {
+    if (x.i[k] != x.i[0]) return 0.0f;
+  }
+  return 32.0f / static_cast<float>(spec.d);
+}
+
 /// The element as a float, before it is rounded to the tensor's dtype.
 PHITUNE_DEVICE constexpr float element(const Spec& spec, u64 index) {
   if (spec.live != 0 && column_of(spec, index) >= spec.live) return bits_float(spec.dead_bits);
@@ -149,7 +164,8 @@ PHITUNE_DEVICE constexpr float element(const Spec& spec, u64 index) {
       break;
   }
   if (spec.stream <= static_cast<int>(Stream::v)) return attention_input(spec, index);
-  return normal(hash(spec.seed, spec.stream, index), spec.exponent);
+  const float value = normal(hash(spec.seed, spec.stream, index), spec.exponent);
+  return spec.positive != 0 && column_of(spec, index) == spec.positive - 1 ? value + diagonal(spec, index) : value;
 }
 
 }  // namespace phitune::inputs

@@ -162,8 +162,10 @@ std::string UpdateStateTemplate::source(const StageProblem& s, const Config& c) 
 }
 
 Launch UpdateStateTemplate::launch(const StageProblem& s, const Config& c) const {
-  const std::int64_t shared = c.at("blocks") == 0 ? works(s, c) : std::min(works(s, c), c.at("blocks") * c.at("min_blocks"));
-  return {.grid = {static_cast<std::uint32_t>(shared), 1, 1},
+  // One chunk without a final state leaves nothing to do, but a grid has at least one block.
+  const std::int64_t pieces = std::max<std::int64_t>(1, works(s, c));
+  const std::int64_t blocks = c.at("blocks") == 0 ? pieces : std::min(pieces, c.at("blocks") * c.at("min_blocks"));
+  return {.grid = {static_cast<std::uint32_t>(blocks), 1, 1},
           .block = {static_cast<std::uint32_t>(threads(c)), 1, 1},
           .dynamic_shared_bytes = static_cast<std::uint32_t>(shared_bytes(s, c))};
 }

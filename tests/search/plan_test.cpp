@@ -201,7 +201,7 @@ TEST(PlanShapes, EveryPointIsEitherAShapeOrPrunedWithAReason) {
   const std::uint64_t seed = fresh_seed();
   SCOPED_TRACE(fmt::format("seed {}", seed));
   std::mt19937_64 rng(seed);
-  const std::size_t points = 2 * (1 + 2 * 7 * 4 * 2 * 2);
+  const std::size_t points = 2 * (1 + 2 * 7 * 4 * 2 * 2 + 7 * 4 * 2);
   for (int i = 0; i < 300; ++i) {
     const Problem problem = random_problem(rng);
     const PlanShapes shapes = plan_shapes(problem);
@@ -243,8 +243,8 @@ TEST(PlanShapes, ChunksReachAsFarAsTheTokensAndNoFurther) {
 
 TEST(PlanShapes, DegreesDtypesAndTilesAreThoseThatTheKernelsHave) {
   const auto count = [](std::string_view text) { return plan_shapes(Problem::parse(text)).shapes.size(); };
-  // sm80: quadratic, and two strategies in every chunk, tile and dtype; sm90: quadratic, and expand_mma with states in bf16.
-  const std::size_t sm80 = 1 + 2 * 7 * 4 * 2 * 2, sm90 = 1 + 7 * 4 * 2;
+  // sm80: quadratic, and two strategies in every chunk, tile and dtype; sm90: quadratic, and with states in bf16 expand_mma and attend_query.
+  const std::size_t sm80 = 1 + 2 * 7 * 4 * 2 * 2, sm90 = 1 + 7 * 4 * (2 + 1);
   EXPECT_EQ(count("b1 t65536 h8 d64 p2 bf16"), sm80 + sm90);
   EXPECT_EQ(count("b1 t65536 h8 d16 p2 bf16"), sm80 + 1);
   EXPECT_EQ(count("b1 t65536 h8 d64 p2 fp16"), 1 + 2 * 7 * 4);
@@ -257,6 +257,23 @@ TEST(PlanShapes, DegreesDtypesAndTilesAreThoseThatTheKernelsHave) {
   EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d64 p2 fp16"), fused).find("fp16 lacks their range"), std::string::npos);
   EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d64 p3 sum"), fused).find("even p"), std::string::npos);
   EXPECT_NE(pruned_reason(Problem::parse("b1 t65536 h8 d128 p3 none"), fused).find("supported up to d 64"), std::string::npos);
+}
+
+// A fusion shares the trials of the stages that it leaves as they are, and has no partial outputs to store.
+TEST(PlanShapes, AttendQueryIsExpandMmaButForItsLastStage) {
+  const PlanShape shape{Fusion::attend_query, 1024, 8, Dtype::bf16, Dtype::bf16, Path::sm90};
+  EXPECT_EQ(shape.text(), "attend_query c1024 d_tile8 state_bf16 sm90");
+  EXPECT_EQ(PlanShape::parse(shape.text()), shape);
+  EXPECT_THROW((void)PlanShape::parse("attend_query c1024 d_tile8 state_bf16 partial_bf16 sm90"), std::invalid_argument);
+  EXPECT_THROW((void)PlanShape::parse("attend_query c1024 d_tile8 partial_bf16 sm90"), std::invalid_argument);
+  const std::vector<StageProblem> parts = stages_of(headline, in_cores), fused_parts = stages_of(headline, shape);
+  ASSERT_EQ(fused_parts.size(), 4);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_NE(std::ranges::find(parts, fused_parts[i]), parts.end()) << fused_parts[i].key();
+  EXPECT_EQ(fused_parts.back().key(),
+            "attend_query sm90 | attend_query c1024 d_tile8 state_bf16 sm90 | forward b1 t65536 hq8 hk8 d64 e64 p2 bf16 gated sum bthd");
+  PlanShape on_sm80 = shape;
+  on_sm80.path = Path::sm80;
+  EXPECT_NE(why_not(headline, on_sm80).value_or("possible").find("sm90 path alone"), std::string::npos);
 }
 
 TEST(PlanShapes, HopperIsForFusedBf16StatesOfDegreeTwoAndMore) {

@@ -79,6 +79,16 @@ constexpr Case cases[] = {
     {"hopper_quadratic_one_token", "b1 t1 h1 d16 p2 bf16 gated", "quadratic sm90"},
     {"hopper_quadratic_quartic", "b1 t200 h1 d128 e16 p4 bf16 gated", "quadratic sm90", 1, true},
     {"hopper_quadratic_linear", "b1 t200 h1 d64 p1 bf16 ungated none bhtd", "quadratic sm90"},
+    // Attention and the product with the state in one kernel.
+    {"attend_query_ragged_gqa", "b2 t200 hq4 hk2 d32 e64 p2 bf16 gated", "attend_query c64 d_tile8 state_bf16 sm90", 3},
+    {"attend_query_heads_first", "b1 t150 h2 d64 e16 p2 bf16 gated bhtd", "attend_query c64 d_tile2 state_bf16 sm90"},
+    {"attend_query_gaps", "b2 t130 hq4 hk2 d32 p2 bf16 gated", "attend_query c64 d_tile4 state_bf16 sm90", 1, true},
+    {"attend_query_long_chunks", "b1 t600 h1 d64 p2 bf16 gated", "attend_query c256 d_tile8 state_bf16 sm90", 2},
+    {"attend_query_wide", "b1 t200 h1 d128 p2 bf16 ungated", "attend_query c128 d_tile8 state_bf16 sm90"},
+    {"attend_query_cubic", "b1 t150 h1 d32 p3 bf16 gated none", "attend_query c64 d_tile4 state_bf16 sm90"},
+    {"attend_query_quartic", "b1 t100 h1 d32 e16 p4 bf16 gated", "attend_query c64 d_tile4 state_bf16 sm90"},
+    {"attend_query_states", "b1 t150 hq2 hk1 d32 p2 bf16 gated initial final", "attend_query c64 d_tile4 state_bf16 sm90"},
+    {"attend_query_one_token", "b1 t1 h1 d32 p2 bf16 gated", "attend_query c64 d_tile8 state_bf16 sm90"},
     // phi written out, products by a library.
     {"materialized", "b2 t150 hq4 hk2 d16 e32 p2 bf16 gated", "materialized c64 d_tile8 state_bf16 partial_bf16", 2},
     {"materialized_half", "b1 t150 h1 d16 p2 fp16 ungated", "materialized c64 d_tile4 state_fp32 partial_fp32"},
