@@ -24,6 +24,9 @@ function(phitune_library room)
   target_link_libraries(phitune_${room} PUBLIC ${ARG_DEPENDS} PRIVATE ${ARG_PRIVATE_DEPENDS} $<BUILD_INTERFACE:phitune_options>)
 endfunction()
 
+# The programs of the tests that need a GPU.
+add_custom_target(gpu_tests)
+
 # phitune_test(name SOURCES ... DEPENDS ... [LABELS gpu]) makes one GoogleTest program, each of its tests known to ctest.
 function(phitune_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LABELS" ${ARGN})
@@ -31,4 +34,7 @@ function(phitune_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} phitune_options GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE PHITUNE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   gtest_discover_tests(${name} PROPERTIES LABELS "${ARG_LABELS}" DISCOVERY_TIMEOUT 60)
+  if("gpu" IN_LIST ARG_LABELS)
+    add_dependencies(gpu_tests ${name})
+  endif()
 endfunction()

@@ -1,22 +1,30 @@
 #!/usr/bin/env python3
 """Plants deliberate faults in copies of the kernel templates, one each, and says which of them a verification finds.
 
-The code is 0 when all is as expected: a fault that is known to be missed says why. Every fault is a replacement of text in one template, with a stage of a plan that runs the changed line. The unchanged templates must pass
-everything first. `phitune verify --templates` runs a copy without building anything.
+Every fault is a replacement of text in one template, with a stage of a plan that runs the changed line. The unchanged templates must pass
+everything first. `phitune verify --templates` runs a copy without building anything, so python3, the binary and kernel_templates/ are all it takes.
 
   scripts/plant_faults.py                                                   on the CPU (the device host)
-  scripts/plant_faults.py --device cuda:0                                   the oracle on a GPU
-  scripts/plant_faults.py --device cuda:0 --under "compute-sanitizer --tool racecheck --error-exitcode 9"
+  scripts/plant_faults.py --device cuda:0 --json oracle.json                the oracle on a GPU
+  scripts/plant_faults.py --device cuda:0 --under "compute-sanitizer --tool racecheck --error-exitcode 9" --checker racecheck --json racecheck.json
+  scripts/plant_faults.py --merge host.json oracle.json racecheck.json      one table of them all, in Markdown
   scripts/plant_faults.py --write FOLDER                                    only write the copies, to FOLDER/<fault>/kernel_templates/
+
+Under a checker it is the checker that must speak, by its exit code; what the oracle made of the same run is kept beside it. The code is 0 when
+everything could be tried and, on the CPU, everything was found; 1 when the CPU missed a fault; 2 when the unchanged templates did not pass.
 """
 import argparse
 import json
+import os
 import pathlib
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -30,8 +38,8 @@ CORES = "expand_mma c64 d_tile8 state_bf16 partial_bf16 sm90"
 LONG = "expand_mma c256 d_tile8 state_bf16 partial_bf16"
 
 
-def fault(name, what, file, old, new, stage, problem=PROBLEM, shape=SHAPE, config=None, configs=2, missed_because=None):
-    return dict(missed_because=missed_because, name=name, what=what, file=f"kernel_templates/{file}", old=old, new=new, stage=stage, problem=problem, shape=shape, config=config,
+def fault(name, what, file, old, new, stage, problem=PROBLEM, shape=SHAPE, config=None, configs=2):
+    return dict(name=name, what=what, file=f"kernel_templates/{file}", old=old, new=new, stage=stage, problem=problem, shape=shape, config=config,
                 configs=configs)
 
 
@@ -76,8 +84,7 @@ FAULTS = [
     fault("wrong_multiplicity", "rows of the state are not weighted by how often their features occur", "sm80/scan.cuh",
           "  float factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));", "  float factor = 1.0f;", "scan"),
     fault("wrong_gate_token", "the state decays by the gate of the token before the chunk's last", "sm80/scan.cuh",
-          "2 * static_cast<i64>(end - 1));", "2 * static_cast<i64>(end - 2));", "plan",
-          missed_because="one mild gate is within the rounding, and few sampled rows follow a chunk that ends with a gate that closes"),
+          "2 * static_cast<i64>(end - 1));", "2 * static_cast<i64>(end - 2));", "plan"),
     fault("unordered_totals", "warps read each other's totals without a barrier", "sm80/gates.cuh", "    block_barrier();\n", "", "gates",
           "b1 t400 h1 d32 p2 bf16 gated", LONG, None, 4),
     fault("wrong_phase", "the feeding warp waits for the wrong parity of an empty slot", "sm90/query_state.cuh",
@@ -99,73 +106,198 @@ def plant(case, folder):
     path = folder / case["file"]
     text = path.read_text(encoding="utf-8")
     if case["old"] not in text:
-        sys.exit(f"{case['name']}: {case['file']} no longer holds the text that the fault replaces:\n{case['old']}\nBring scripts/plant_faults.py up to date.")
+        raise LookupError(f"{case['file']} no longer holds the text that {case['name']} replaces; bring scripts/plant_faults.py up to date:\n{case['old']}")
     path.write_text(text.replace(case["old"], case["new"], 1), encoding="utf-8")
 
 
+def run(words, timeout):
+    """(exit code, or None past the deadline; standard output; standard error). The deadline ends everything that was started."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+            return process.returncode, out, err
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            return None, out, err
+
+
+def rows_of(out):
+    """What `phitune verify --json` printed, between the lines of whatever it ran under."""
+    text = "\n".join(line for line in out.splitlines() if not line.startswith("========="))
+    start = text.find("[\n")
+    try:
+        return json.JSONDecoder().raw_decode(text[start:])[0] if start >= 0 else []
+    except json.JSONDecodeError:
+        return []
+
+
+def checker_says(out):
+    """The first finding of compute-sanitizer: its lines begin with =========, and the first and the last say only who speaks and how often."""
+    for line in out.splitlines():
+        text = line.removeprefix("=========").strip()
+        if line.startswith("=========") and text and not re.match(r"(COMPUTE-SANITIZER|(\w+ )*SUMMARY|Target|LEAK)", text):
+            return text
+    return "an error without a line of its own"
+
+
 def verify(case, templates, arguments):
-    """(found, what was said): one run of phitune verify on a folder of templates."""
+    """One run of phitune verify on a folder of templates: who found what, in how many seconds."""
     words = shlex.split(arguments.under) + [arguments.phitune, "verify", "--device", arguments.device, "--problem", case["problem"], "--shape", case["shape"],
                                             "--templates", str(templates), "--json", "--no-timing"]
+    if arguments.cache is not None:
+        words += ["--cache", arguments.cache]
     # One token's gate hides within the rounding of a stage's mild inputs; whole plans are run on gates that close, too.
     words += ["--plans"] if case["stage"] == "plan" else ["--stage", case["stage"]]
     words += ["--config", case["config"]] if case["config"] else ["--configs", str(case["configs"])]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=arguments.timeout, check=False)
-    start = done.stdout.find("[\n")
-    wrong = []
-    if start >= 0:
-        rows, _ = json.JSONDecoder().raw_decode(done.stdout[start:])
-        wrong = [row for row in rows if row["outcome"] not in ("ok", "pruned")]
-        if not [row for row in rows if row["outcome"] != "pruned"]:
-            sys.exit(f"{case['name']}: everything was pruned: {rows[0]['reason']}")
-    if wrong:
-        return True, f"{wrong[0]['outcome']}: {' / '.join(line.strip() for line in wrong[0]['reason'].splitlines()[:2])}"
-    if done.returncode != 0:
-        return True, (done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["?"])[-1]
-    return False, "nothing"
+    started = time.monotonic()
+    code, out, err = run(words, arguments.timeout)
+    seconds = round(time.monotonic() - started, 1)
+    rows = rows_of(out)
+    wrong = [row for row in rows if row["outcome"] not in ("ok", "pruned")]
+    oracle = f"{wrong[0]['outcome']}: {' / '.join(line.strip() for line in wrong[0]['reason'].splitlines()[:2])}" if wrong else ""
+    if code is None:
+        return dict(found=True, said=f"deadline/hang: did not end within {arguments.timeout:g} s", oracle=oracle, seconds=seconds)
+    if not rows:  # nothing was verified: no GPU, a checker that does not know it, a crash
+        last = (err.strip().splitlines() or out.strip().splitlines() or ["nothing"])[-1]
+        return dict(found=False, said=f"exit code {code}: {last}", oracle=oracle, seconds=seconds, broken=True)
+    if rows and not [row for row in rows if row["outcome"] != "pruned"]:
+        return dict(found=False, said=f"everything was pruned: {rows[0]['reason']}", oracle=oracle, seconds=seconds, broken=True)
+    if arguments.under:
+        found = code == arguments.error_code
+        return dict(found=found, said=checker_says(out + "\n" + err) if found else "nothing", oracle=oracle, seconds=seconds)
+    return dict(found=bool(wrong), said=oracle or "nothing", oracle=oracle, seconds=seconds)
+
+
+def attempt(case, scratch, arguments):
+    """What became of one fault."""
+    folder = pathlib.Path(scratch) / case["name"]
+    try:
+        plant(case, folder)
+    except LookupError as error:
+        return dict(found=False, said=str(error).splitlines()[0], oracle="", seconds=0, broken=True)
+    return verify(case, folder, arguments)
+
+
+def plant_all(cases, arguments, record):
+    """Tries every case, keeping `record` on disk as it goes, and gives the number of misses and of cases that could not be tried."""
+    missed = untried = 0
+    passed = {}  # what the unchanged templates did, by what is run
+    with tempfile.TemporaryDirectory(prefix="phitune-faults-") as scratch:
+        for case in cases:
+            key = tuple(case[field] for field in ("problem", "shape", "stage", "config", "configs"))
+            if key not in passed:
+                passed[key] = verify(case, ROOT, arguments)
+            before = passed[key]
+            if before["found"] or before["oracle"] or before.get("broken"):
+                said = before["said"] if before["found"] or before.get("broken") else before["oracle"]
+                result = before | dict(found=False, said=f"the unchanged templates do not pass: {said}", broken=True)
+            else:
+                result = attempt(case, scratch, arguments)
+            if result.get("broken"):
+                result["said"] = f"not tried: {result['said']}"
+            untried += result.get("broken", False)
+            missed += not result["found"] and not result.get("broken", False)
+            record["faults"].append({field: case[field] for field in ("name", "what", "file", "stage")} | result)
+            write_record(arguments.json, record)
+            word = "found " if result["found"] else "broken" if result.get("broken") else "missed"
+            print(f"{word} {case['name']:22} {result['seconds']:6.1f} s  {result['said']}", flush=True)
+    return missed, untried
+
+
+def write_record(path, record):
+    """Whole or not at all: a run that is killed leaves what it had."""
+    if not path:
+        return
+    scratch = pathlib.Path(f"{path}.new")
+    scratch.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    scratch.replace(path)
+
+
+def cell(result):
+    """What a table says of one result, in short; a pipe would end the cell."""
+    if result is None:
+        return "not run"
+    said = re.sub(r" \(relative l2[^)]*\)| in function '\w+'", "", result["said"]).replace("|", "\\|")
+    if result["found"]:
+        return said
+    if said != "nothing":
+        return said
+    return "**missed**" + (f" (the oracle, in the same run: {result['oracle'].split(':')[0]})" if result["oracle"] else "")
+
+
+def table(records):
+    """Faults by checkers, in Markdown."""
+    faults, by_name = {}, []
+    for record in records:
+        by_name.append({result["name"]: result for result in record["faults"]})
+        for result in record["faults"]:
+            faults.setdefault(result["name"], result)
+    names = [record["checker"] for record in records]
+    lines = ["| fault | what is wrong | stage | " + " | ".join(names) + " |", "|---" * (3 + len(names)) + "|"]
+    for name, about in faults.items():
+        cells = [cell(results.get(name)) for results in by_name]
+        lines.append(f"| `{name}` | {about['what']} | {about['stage']} | " + " | ".join(cells) + " |")
+    counts = [f"{sum(result['found'] for result in record['faults'])} of {len(record['faults'])}" for record in records]
+    lines.append("| **found** | | | " + " | ".join(counts) + " |")
+    return "\n".join(lines)
+
+
+def read_record(path):
+    try:
+        record = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        if not all(isinstance(record[key], kind) for key, kind in (("checker", str), ("faults", list))):
+            raise ValueError("its checker is no name or its faults are no list")
+        return record
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{path} is not what --json wrote: {error}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--phitune", default=str(ROOT / "build/release/harness/cli/phitune"), help="the phitune binary")
     parser.add_argument("--device", default="host", help="host or cuda:N")
-    parser.add_argument("--under", default="", help="a command that runs phitune, e.g. compute-sanitizer with its options")
+    parser.add_argument("--under", default="", help="a command that runs phitune, e.g. compute-sanitizer with its options, --error-exitcode among them")
+    parser.add_argument("--checker", help="how tables name this run; the device, and what it ran under, when left out")
+    parser.add_argument("--cache", help="folder of compiled kernels, as for phitune verify")
     parser.add_argument("--only", action="append", help="this fault only; may be repeated")
     parser.add_argument("--write", metavar="FOLDER", help="only write the changed templates there")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds for one fault")
-    parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=600, help="for one run; a fault that makes it longer counts as found")
+    parser.add_argument("--json", metavar="FILE", help="keep the results there, written again after every fault")
+    parser.add_argument("--merge", metavar="FILE", nargs="+", help="only print what these files of --json hold, as one table in Markdown")
+    parser.add_argument("--markdown", action="store_true", help="end with the table in Markdown")
     arguments = parser.parse_args()
-    cases = [case for case in FAULTS if not arguments.only or case["name"] in arguments.only]
+    if arguments.merge:
+        print(table([read_record(path) for path in arguments.merge]))
+        return 0
 
+    unknown = set(arguments.only or []) - {case["name"] for case in FAULTS}
+    if unknown:
+        parser.error(f"no fault is named {', '.join(sorted(unknown))}; there are {', '.join(case['name'] for case in FAULTS)}")
+    cases = [case for case in FAULTS if not arguments.only or case["name"] in arguments.only]
     if arguments.write:
         for case in cases:
-            plant(case, pathlib.Path(arguments.write) / case["name"])
+            try:
+                plant(case, pathlib.Path(arguments.write) / case["name"])
+            except LookupError as error:
+                sys.exit(str(error))
         print(f"{len(cases)} copies of the templates in {arguments.write}")
         return 0
 
-    missed = surprises = 0
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="phitune-faults-") as scratch:
-        for case in cases:
-            unchanged, said = verify(case, ROOT, arguments)
-            if unchanged:
-                sys.exit(f"{case['name']}: the unchanged templates do not pass, so nothing can be said of the fault: {said}")
-            folder = pathlib.Path(scratch) / case["name"]
-            plant(case, folder)
-            found, said = verify(case, folder, arguments)
-            # A miss that is understood is part of the table; one that is not, or a find where a miss was expected, is news.
-            news = found == bool(case["missed_because"])
-            surprises += news
-            missed += not found
-            rows.append((case, found, said))
-            if not arguments.markdown:
-                print(f"{'found ' if found else 'missed'}{' (!)' if news else '    '} {case['name']:22} {said}", flush=True)
+    code = re.search(r"--error-exitcode[ =](\d+)", arguments.under)
+    if arguments.under and not code:
+        parser.error("--under needs the checker to say by its exit code that it found something: add --error-exitcode 9 to the command")
+    arguments.error_code = int(code[1]) if code else None
+    for program in [*shlex.split(arguments.under)[:1], arguments.phitune]:
+        if not shutil.which(program):
+            parser.error(f"{program} is not a program that can be run")
+    record = dict(checker=arguments.checker or " ".join([arguments.device, *shlex.split(arguments.under)]), device=arguments.device, under=arguments.under,
+                  timeout_s=arguments.timeout, faults=[])
+    missed, untried = plant_all(cases, arguments, record)
     if arguments.markdown:
-        print(f"| fault | what is wrong | stage | {arguments.device} says |\n|---|---|---|---|")
-        for case, found, said in rows:
-            print(f"| `{case['name']}` | {case['what']} | {case['stage']} | {said if found else '**missed**: ' + (case['missed_because'] or 'not understood')} |")
-    print(f"\n{len(rows) - missed} of {len(rows)} found", file=sys.stderr)
-    return 1 if surprises else 0
+        print("\n" + table([record]))
+    print(f"\n{len(cases) - missed - untried} of {len(cases)} found", file=sys.stderr)
+    return 2 if untried else 1 if missed and arguments.device.startswith("host") else 0
 
 
 if __name__ == "__main__":

@@ -241,18 +241,24 @@ int verify(const VerifyFlags& flags) {
   Findings findings(flags.json);
   if (!flags.config.empty() && flags.stage.empty())
     throw Error(ExitCode::usage, "--config is the config of one stage: name it with --stage");
-  if (!flags.database.empty() && device->info().emulated) {
-    verify_winners_scaled_down(flags, *device, policy, findings);
-  } else if (!flags.database.empty()) {
-    verify_winners(flags, *device, policy, findings);
-  } else {
-    Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
-    if (flags.plans)
-      verify_plans(flags, *device, compiler, policy, findings);
-    else
-      verify_stages(flags, *device, compiler, policy, findings);
+  std::string lost;
+  try {
+    if (!flags.database.empty() && device->info().emulated) {
+      verify_winners_scaled_down(flags, *device, policy, findings);
+    } else if (!flags.database.empty()) {
+      verify_winners(flags, *device, policy, findings);
+    } else {
+      Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
+      if (flags.plans)
+        verify_plans(flags, *device, compiler, policy, findings);
+      else
+        verify_stages(flags, *device, compiler, policy, findings);
+    }
+  } catch (const DeviceLost& error) {  // what was found until then is worth printing, and says which candidate it was
+    lost = error.what();
   }
   const int code = findings.finish();
+  if (!lost.empty()) throw DeviceLost(lost);
   return stop_requested() ? static_cast<int>(ExitCode::interrupted) : code;
 }
 

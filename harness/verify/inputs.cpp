@@ -78,6 +78,8 @@ std::string_view to_string(InputKind kind) {
       return "normal";
     case InputKind::extreme_gates:
       return "extreme gates";
+    case InputKind::closing_gates:
+      return "gates that close chunks";
     case InputKind::large:
       return "large magnitudes";
     case InputKind::tiny:
@@ -91,7 +93,8 @@ std::string_view to_string(InputKind kind) {
 }
 
 std::vector<InputKind> adversarial_kinds() {
-  return {InputKind::extreme_gates, InputKind::large, InputKind::tiny, InputKind::zero_queries, InputKind::near_orthogonal};
+  return {InputKind::extreme_gates, InputKind::closing_gates, InputKind::large,
+          InputKind::tiny,          InputKind::zero_queries,  InputKind::near_orthogonal};
 }
 
 std::string InputTensor::key() const {
@@ -120,6 +123,7 @@ InputTensor input_tensor(Buffer buffer, const StageProblem& stage, std::uint64_t
     case Buffer::log_g:
       spec.shape = static_cast<int>(inputs::Shape::log_gate);
       spec.width = static_cast<int>(problem.hk);
+      spec.tokens = static_cast<u64>(problem.t);
       break;
     case Buffer::row_sum:
       spec.shape = static_cast<int>(inputs::Shape::positive);

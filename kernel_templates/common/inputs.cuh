@@ -6,9 +6,9 @@
 
 namespace phitune::inputs {
 
-/// normal: what a verified and timed run uses. The others are adversarial: gates that forget at once or never, large and tiny magnitudes,
-/// queries that are zero, keys that cancel against every query.
-enum class Kind : int { normal, extreme_gates, large, tiny, zero_queries, near_orthogonal };
+/// normal: what a verified and timed run uses. The others are adversarial: gates that forget at once or never, gates that close at the end
+/// of a chunk, large and tiny magnitudes, queries that are zero, keys that cancel against every query.
+enum class Kind : int { normal, extreme_gates, closing_gates, large, tiny, zero_queries, near_orthogonal };
 
 /// The stream of a tensor: equal indices of different tensors are independent.
 enum class Stream : int { q, k, v, log_g, initial_state, partial, row_sum, update, update_z, state, phi_k, phi_q, v_aug, inter };
@@ -28,6 +28,7 @@ struct Spec {
   int shape = 0;
   int kind = 0;
   int width = 1;
+  u64 tokens = 1;      // of log_g: t
   int exponent = 0;    // values are scaled by 2^exponent
   int live = 0;        // columns below it are random, the others hold `dead_bits`; 0: all are live
   u32 dead_bits = 0;   // float bits: zero, or a NaN where nobody may look
@@ -66,6 +67,15 @@ PHITUNE_DEVICE constexpr int centred(u64 h) {
 /// Exact: 24 bits times a power of two.
 PHITUNE_DEVICE constexpr float normal(u64 h, int exponent) { return static_cast<float>(centred(h)) * power_of_two(exponent - 21); }
 
+/// closing_gates: does the gate of the token after which there are `tokens` close? After 128, 512, 2048, ... tokens of even heads and after
+/// 256, 1024, 4096, ... of odd ones. Then for every chunk size c the heads of one kind close with the last token of the second chunk, with
+/// no other of it and with none of the last c / 2 before it: a state that is decayed by one gate too few brings back half a chunk in the
+/// third.
+PHITUNE_DEVICE constexpr bool closes(u64 tokens, u64 head) {
+  const bool power_of_two = (tokens & (tokens - 1)) == 0, odd_power = (tokens & 0xaaaaaaaaaaaaaaaaull) != 0;
+  return tokens >= 128 && power_of_two && odd_power == (head % 2 == 0);
+}
+
 /// -3 u^2 2^-length with u uniform: mean -2^-length, most tokens near 0, a few at 3 times the mean. One rounding.
 PHITUNE_DEVICE constexpr float log_gate(const Spec& spec, u64 index) {
   const u64 h = hash(spec.seed, spec.stream, index);
@@ -74,6 +84,10 @@ PHITUNE_DEVICE constexpr float log_gate(const Spec& spec, u64 index) {
     if (draw == 0) return -10000.0f;
     if (draw < 4) return -30.0f;
     if (draw < 20) return 0.0f;
+  }
+  if (spec.kind == static_cast<int>(Kind::closing_gates)) {
+    const u64 width = static_cast<u64>(spec.width), row = index / width;
+    if (closes(row % spec.tokens + 1, row / spec.tokens * width + index % width)) return -10000.0f;
   }
   const u64 head = index % static_cast<u64>(spec.width);
   const int length = 7 + static_cast<int>(hash(spec.seed, spec.stream, ~head) % 6);

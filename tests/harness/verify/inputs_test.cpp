@@ -41,8 +41,9 @@ TEST(Inputs, DeviceAndOracleAgreeOnEveryElement) {
   const std::uint64_t seed = fresh_seed();
   for (const Layout layout : {Layout::bthd, Layout::bhtd}) {
     for (const Dtype dtype : {Dtype::bf16, Dtype::fp16}) {
-      for (const InputKind kind : {InputKind::normal, InputKind::extreme_gates, InputKind::large, InputKind::tiny, InputKind::zero_queries,
-                                   InputKind::near_orthogonal}) {
+      std::vector<InputKind> kinds = adversarial_kinds();
+      kinds.push_back(InputKind::normal);
+      for (const InputKind kind : kinds) {
         const StageProblem stage = small(layout, dtype);
         for (const Buffer buffer : {Buffer::q, Buffer::k, Buffer::v, Buffer::log_g, Buffer::initial_state, Buffer::update, Buffer::state}) {
           const InputTensor tensor = input_tensor(buffer, stage, seed, kind);
@@ -154,6 +155,32 @@ TEST(Inputs, ExtremeGatesForgetAtOnceAndNever) {
   EXPECT_GT(resets, 10);
   EXPECT_GT(strong, 50);
   EXPECT_GT(none, 500);
+}
+
+// What a state must be decayed by at a chunk's end can be seen if that gate closes, and nothing else hides what was before it.
+TEST(Inputs, ForEveryChunkSizeSomeHeadsCloseWithTheSecondChunkAlone) {
+  StageProblem stage = small(Layout::bthd, Dtype::bf16);
+  stage.problem.t = 10000;
+  const std::uint64_t seed = fresh_seed();
+  const InputTensor log_g = input_tensor(Buffer::log_g, stage, seed, InputKind::closing_gates);
+  const InputTensor normal = input_tensor(Buffer::log_g, stage, seed, InputKind::normal);
+  for (std::int64_t b = 0; b < stage.problem.b; ++b) {
+    for (std::int64_t chunk = 64; chunk <= 4096; chunk *= 2) {
+      int heads = 0;
+      for (std::int64_t head = 0; head < stage.problem.hk; ++head) {
+        std::vector<std::int64_t> closed;
+        for (std::int64_t token = chunk / 2; token < 2 * chunk; ++token) {
+          const std::int64_t index = (b * stage.problem.t + token) * stage.problem.hk + head;
+          if (input_value(log_g, index) == -10000)
+            closed.push_back(token);
+          else
+            ASSERT_EQ(input_value(log_g, index), input_value(normal, index)) << "token " << token << " of head " << head;
+        }
+        heads += closed == std::vector<std::int64_t>{2 * chunk - 1};
+      }
+      EXPECT_EQ(heads, 1) << "of 2, chunk " << chunk << " of batch entry " << b;
+    }
+  }
 }
 
 TEST(Inputs, ZeroQueriesAreWholeRowsAndOnlySome) {
