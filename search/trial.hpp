@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,6 +71,9 @@ struct Trial {
   double compile_ms = 0;           // 0 when it came from the cache
   bool cache_hit = false;
   std::string created_at;          // UTC, ISO 8601
+  std::string identity;            // hex of everything that the result depends on: machine code, launch, device, driver, inputs, policy;
+                                   // empty where that is not known (library stages, recordings)
+  std::string measured_in;         // uid of the sweep whose trial of the same identity this result is; empty: it was run for this trial
 };
 
 /// A whole plan run end to end.
@@ -81,6 +85,28 @@ struct PlanTrial {
   std::int64_t workspace_bytes = 0;
   std::string created_at;
 };
+
+/// A candidate that ended or damaged the process that ran it, or came after one that did and was suspected.
+struct Incident {
+  enum class Verdict {
+    guilty,    // it did so alone in a fresh process: quarantined until its machine code changes
+    innocent,  // it was right, or at least harmless, alone in a fresh process: what ran before it is to blame
+    released,  // guilty once; a person let it out of quarantine
+  };
+  std::string subject;  // candidate_name() of what ran
+  std::string code;     // its cubin hashes in launch order, joined by commas
+  Outcome outcome = Outcome::launch_failed;
+  std::string reason;
+  Verdict verdict = Verdict::guilty;
+  std::int64_t ran_before = 0;  // candidates that the same process had run before, when it was first suspected
+  std::string created_at;       // UTC, ISO 8601
+};
+[[nodiscard]] std::string_view to_string(Incident::Verdict verdict);
+[[nodiscard]] Incident::Verdict parse_verdict(std::string_view text);
+
+/// A candidate's name in every file: "STAGE PROBLEM # CONFIG", and for a whole plan the problem and every stage, joined by " ; ".
+[[nodiscard]] std::string candidate_name(const PlanStage& stage);
+[[nodiscard]] std::string candidate_name(const Problem& problem, std::span<const PlanStage> stages);
 
 /// The device a number belongs to.
 struct DeviceInfo {

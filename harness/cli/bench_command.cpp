@@ -95,7 +95,9 @@ void append(nlohmann::json& benchmarks, const Benched& run, std::size_t family) 
 }
 
 int bench(const BenchFlags& flags) {
-  const std::unique_ptr<Device> device = open_device(flags.device);
+  DeviceFlags opening;
+  opening.name = flags.device;
+  const std::unique_ptr<Device> device = opening.open(Use::measure, {});
   if (device->info().emulated)
     throw Error(ExitCode::usage, "CPU emulation has no times worth comparing: --device must name a GPU (cuda:0) or a recording");
   const std::vector<Benched> benched = bench_winners(flags, *device);

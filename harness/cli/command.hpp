@@ -33,6 +33,7 @@ void add_verify(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_bench_search(CLI::App& bench, Action& action);
 void add_db(CLI::App& app, Action& action);
+void add_worker(CLI::App& app, Action& action);
 
 /// Problems by a suite file, by shorthand, or by fields; every field may be a list, which makes it an axis.
 struct ProblemOptions {
@@ -68,8 +69,10 @@ struct CompilerFlags {
 struct DeviceFlags {
   std::string name = "cuda:0";
   double emulation_limit_s = HostOptions{}.limit_s;
+  double trial_limit_s = 0;  // 0: from what has been seen
+  bool in_process = false;
   void add_to(CLI::App& command, const std::string& what);
-  /// `cache`: folder of compiled kernels. Throws what open_device throws.
+  /// A GPU in a worker process of its own, unless asked otherwise. `cache`: folder of compiled kernels. Throws what open_device throws.
   [[nodiscard]] std::unique_ptr<Device> open(Use use, const std::string& cache) const;
 };
 

@@ -43,6 +43,17 @@ int info(const DbFlags& flags) {
                         {"driver", sweep.device.driver},
                         {"nvrtc", sweep.nvrtc_version}});
     }
+    nlohmann::json incidents = nlohmann::json::array();
+    for (const auto& [id, sweep, incident] : store.incidents()) {
+      incidents.push_back({{"sweep", sweep},
+                           {"subject", incident.subject},
+                           {"code", incident.code},
+                           {"outcome", to_string(incident.outcome)},
+                           {"reason", incident.reason},
+                           {"verdict", to_string(incident.verdict)},
+                           {"ran_before", incident.ran_before},
+                           {"created_at", incident.created_at}});
+    }
     const nlohmann::json out = {{"path", info.path.string()},
                                 {"schema_version", info.schema_version},
                                 {"file_bytes", info.file_bytes},
@@ -55,6 +66,7 @@ int info(const DbFlags& flags) {
                                 {"plans", info.plans},
                                 {"plan_trials", info.plan_trials},
                                 {"winners", info.winners},
+                                {"incidents", incidents},
                                 {"binaries", info.binaries},
                                 {"binary_bytes", info.binary_bytes},
                                 {"sweeps", sweeps}};
@@ -76,12 +88,27 @@ int info(const DbFlags& flags) {
                sweep.device.replayed ? " (replayed)" : "", sweep.suite, sweep.strategy, sweep.seed, to_string(sweep.status),
                sweep.reason.empty() ? "" : " (" + sweep.reason + ")", sweep.started_at, sweep.ended_at);
   }
+  for (const auto& [id, sweep, incident] : store.incidents())
+    fmt::print("{}  {}  {}: {}\n", incident.verdict == Incident::Verdict::guilty ? "quarantine" : to_string(incident.verdict),
+               incident.subject, to_string(incident.outcome), incident.reason);
   for (const Winner& winner : store.winners()) {
     const PlanTrial& trial = winner.plan_trial.trial;
     fmt::print("winner {:>11.4f} ms  {}{}  {}  {}{}\n", trial.result.timing->median_ms, winner.device.name,
                winner.device.replayed ? " (replayed)" : "", trial.plan.problem.key(), trial.plan.shape.text(),
                winner.stale ? "  stale: " + winner.stale_reason : "");
   }
+  return 0;
+}
+
+int release(const DbFlags& flags) {
+  StoreOptions options;
+  options.mode = OpenMode::read_write;
+  Store store(flags.database, options);
+  const std::int64_t released = store.release_quarantine();
+  if (flags.json)
+    fmt::print("{}\n", nlohmann::json({{"path", flags.database}, {"released", released}}).dump(2));
+  else
+    fmt::print("{}: {} will be tried again\n", flags.database, counted(released, "candidate"));
   return 0;
 }
 
@@ -106,6 +133,7 @@ int merge(const DbFlags& flags) {
                                        {"plan_trials", report.plan_trials},
                                        {"binaries", report.binaries},
                                        {"winners", report.winners},
+                                       {"incidents", report.incidents},
                                        {"trials_present", report.trials_present},
                                        {"plan_trials_present", report.plan_trials_present},
                                        {"conflicts", report.conflicts}})
@@ -168,6 +196,7 @@ void add_db(CLI::App& app, Action& action) {
   add("merge", "Add what another database has and this one has not", merge)
       ->add_option("from", flags->from, "the other database")
       ->required();
+  add("release", "Let candidates that crashed or hung be tried again", release);
   auto* recording = add("record", "Write a sweep as a compressed recording that replay:FILE reads", record);
   recording->add_option("output", flags->output, "file to write, e.g. sweep.jsonl.gz")->required();
   recording->add_option("--sweep", flags->sweep, "id of the sweep (phitune db info); default: the last finished one");

@@ -71,7 +71,7 @@ int run(int argc, char** argv) {
       "Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad input, 4 no usable device, 5 files or disk, 130 stopped by Ctrl-C.\n"
       "docs/cli.md has them all, with the environment variables and the form of a suite.");
   Action action;
-  for (auto* add : {add_sweep, add_report, add_export, add_dispatch, add_space, add_compile, add_verify, add_bench, add_devices, add_db})
+  for (auto* add : {add_sweep, add_report, add_export, add_dispatch, add_space, add_compile, add_verify, add_bench, add_devices, add_db, add_worker})
     add(app, action);
   if (argc == 1) {
     fmt::print(stderr, "{}", app.help());

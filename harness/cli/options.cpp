@@ -5,6 +5,7 @@
 
 #include "harness/cli/command.hpp"
 #include "harness/error.hpp"
+#include "harness/worker/supervised_device.hpp"
 
 namespace phitune::cli {
 
@@ -80,9 +81,20 @@ void DeviceFlags::add_to(CLI::App& command, const std::string& what) {
                   "on the device host: seconds that the emulation of one launch may be estimated to take; what takes longer is pruned")
       ->check(at_least(0))
       ->capture_default_str();
+  command
+      .add_option("--trial-limit", trial_limit_s,
+                  "seconds after which a trial that says nothing is taken for dead; 0: from what trials of its kind have taken")
+      ->check(at_least(0))
+      ->capture_default_str();
+  command.add_flag(
+      "--in-process", in_process,
+      "run the GPU in this process, for tools that watch one (compute-sanitizer, Nsight); a candidate that breaks it ends the run");
 }
 
 std::unique_ptr<Device> DeviceFlags::open(Use use, const std::string& cache) const {
+  const bool owns_hardware = name.starts_with("cuda") || name.starts_with("sim:");
+  if (owns_hardware && !in_process)
+    return std::make_unique<SupervisedDevice>(name, use, WorkerOptions{.deadline_ms = trial_limit_s * 1000});
   return open_device(name, use, {.cache_directory = cache, .limit_s = emulation_limit_s});
 }
 

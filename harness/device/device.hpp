@@ -53,11 +53,21 @@ class Device {
   /// Results in the order of `plans`.
   virtual std::vector<Result> run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
                                         const MeasurePolicy& policy) = 0;
+
+  /// Whether a result follows from machine code, launch, inputs and policy. Not for a recording, which is asked by name.
+  [[nodiscard]] virtual bool runs_machine_code() const { return true; }
+
+  /// A candidate left the device in doubt (it broke the context, or still runs): what comes next belongs into another process.
+  [[nodiscard]] virtual bool damaged() const { return false; }
+
+  /// What was seen of candidates that end or damage the process that runs them, since the last call. Only a device that runs them in
+  /// processes of their own can tell.
+  [[nodiscard]] virtual std::vector<Incident> take_incidents() { return {}; }
 };
 
 /// What a device is opened for. verify: candidates are checked and never timed, so no rate is measured either; this is also what tools that
-/// slow the device down beyond recognition need (compute-sanitizer).
-enum class Use { measure, verify };
+/// slow the device down beyond recognition need (compute-sanitizer). measure_again: the device's rates are known to whoever asks.
+enum class Use { measure, verify, measure_again };
 
 /// For the device host alone.
 struct HostOptions {
@@ -65,7 +75,7 @@ struct HostOptions {
   double limit_s = 10;                    // a launch whose emulation is estimated to take longer is pruned
 };
 
-/// "cuda:0", "replay:FILE", "host" or "host:sm_90a". Throws Error with what to do when there is no such device.
+/// "cuda:0", "replay:FILE", "host", "host:sm_90a" or "sim:FILE". Throws Error with what to do when there is no such device.
 [[nodiscard]] std::unique_ptr<Device> open_device(const std::string& name, Use use = Use::measure, const HostOptions& host = {});
 
 /// The GPUs of this machine, unmeasured (copy_tbps and matrix_tflops are 0); `reason` says why there are none. Never throws.

@@ -38,7 +38,7 @@ struct GpuDevice::State {
         nvml(cuda::pci_bus_id(device_ordinal)),
         utilities(cuda::compile_utilities(info.architecture)),
         session(make_session()) {
-    if (use == Use::verify) return;
+    if (use != Use::measure) return;
     const cuda::Ceilings ceilings = cuda::measure_ceilings(*session, info.memory_bytes);
     info.copy_tbps = ceilings.copy_tbps;
     info.matrix_tflops = ceilings.matrix_tflops;
@@ -205,6 +205,8 @@ GpuDevice::~GpuDevice() = default;
 const DeviceInfo& GpuDevice::info() const { return state_->info; }
 
 int GpuDevice::recoveries() const { return state_->recoveries; }
+
+bool GpuDevice::damaged() const { return state_->recoveries > 0 || !state_->lost.empty(); }
 
 GpuDevice::Coldness GpuDevice::coldness() {
   state_->require_alive();

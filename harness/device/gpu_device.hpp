@@ -20,6 +20,7 @@ class GpuDevice : public Device {
   Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) override;
   std::vector<Result> run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
                                 const MeasurePolicy& policy) override;
+  [[nodiscard]] bool damaged() const override;
 
   /// The cold-cache self-test: a read of a buffer that fits the L2 cache, straight after itself and after the flush, in ms.
   struct Coldness {

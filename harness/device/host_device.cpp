@@ -273,7 +273,7 @@ struct HostDevice::State {
   }
 
   void time(Result& result, std::vector<double> samples, const MeasurePolicy& policy) const {
-    if (result.outcome == Outcome::ok && use == Use::measure) result.timing = timing_of(std::move(samples), policy.cold_l2);
+    if (result.outcome == Outcome::ok && use != Use::verify) result.timing = timing_of(std::move(samples), policy.cold_l2);
   }
 
   TrialledOutcome verify_plan(const StageProblem& whole, std::span<const ExecutableStage> stages, const std::vector<Step>& steps,

@@ -20,6 +20,7 @@ class HostDevice : public Device {
 
   [[nodiscard]] const DeviceInfo& info() const override;
   Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) override;
+  [[nodiscard]] bool runs_machine_code() const override { return false; }
   /// A stage that is too large for emulation, pruned with the estimate and the mend; such a stage need not be compiled.
   [[nodiscard]] std::optional<Trial> recall(const PlanStage& stage, const MeasurePolicy& policy) const override;
   std::vector<Result> run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,

@@ -5,6 +5,7 @@
 #include "harness/device/gpu_device.hpp"
 #include "harness/device/host_device.hpp"
 #include "harness/device/replay_device.hpp"
+#include "harness/device/simulated_device.hpp"
 #include "harness/error.hpp"
 
 namespace phitune {
@@ -22,15 +23,16 @@ int ordinal_of(const std::string& name, std::string_view digits) {
 }  // namespace
 
 std::unique_ptr<Device> open_device(const std::string& name, Use use, const HostOptions& host) {
-  constexpr std::string_view cuda = "cuda:", replay = "replay:", cpu = "host:";
+  constexpr std::string_view cuda = "cuda:", replay = "replay:", cpu = "host:", simulated = "sim:";
   if (name == "cuda") return std::make_unique<GpuDevice>(0, use);
   if (name.starts_with(cuda)) return std::make_unique<GpuDevice>(ordinal_of(name, std::string_view(name).substr(cuda.size())), use);
   if (name.starts_with(replay)) return open_replay(name.substr(replay.size()));
+  if (name.starts_with(simulated)) return std::make_unique<SimulatedDevice>(load_simulation(name.substr(simulated.size())));
   // The newest architecture that there are templates for, so that no space is cut short.
   if (name == "host") return std::make_unique<HostDevice>("sm_90a", host, use);
   if (name.starts_with(cpu)) return std::make_unique<HostDevice>(name.substr(cpu.size()), host, use);
   throw Error(ExitCode::usage,
-              fmt::format("there is no device '{}'; use cuda:N for a GPU, replay:FILE for a recording, or host to run on this CPU", name));
+              fmt::format("there is no device '{}'; use cuda:N for a GPU, replay:FILE for a recording, host to run on this CPU, or sim:FILE for a simulated GPU that fails on demand", name));
 }
 
 }  // namespace phitune

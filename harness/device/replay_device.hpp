@@ -30,6 +30,8 @@ class ReplayDevice : public Device {
   std::vector<Result> run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
                                 const MeasurePolicy& policy) override;
 
+  [[nodiscard]] bool runs_machine_code() const override { return false; }
+
   /// The sweep that was recorded, with its suite, strategy and seed: asking for the same again finds every candidate recorded.
   [[nodiscard]] const SweepInfo& sweep() const { return recording_.sweep; }
   /// Whose plans were recorded.

@@ -192,7 +192,31 @@ constexpr std::string_view emulation = R"sql(
 ALTER TABLE device ADD COLUMN emulated INTEGER NOT NULL DEFAULT 0 CHECK (emulated IN (0, 1));
 )sql";
 
-constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}};
+constexpr std::string_view incidents = R"sql(
+CREATE TABLE incident (
+  id INTEGER PRIMARY KEY,
+  sweep_id INTEGER NOT NULL REFERENCES sweep (id),
+  subject TEXT NOT NULL,
+  code TEXT NOT NULL,
+  outcome TEXT NOT NULL CHECK (outcome IN ('launch_failed', 'timed_out', 'wrong_result')),
+  reason TEXT NOT NULL CHECK (reason <> ''),
+  verdict TEXT NOT NULL CHECK (verdict IN ('guilty', 'innocent', 'released')),
+  ran_before INTEGER NOT NULL,
+  created_at TEXT NOT NULL,
+  UNIQUE (sweep_id, subject, code)
+) STRICT;
+CREATE INDEX incident_by_subject ON incident (subject, code);
+
+CREATE VIEW quarantine AS
+  SELECT incident.id, device.name AS device, device.uuid, incident.subject, incident.code, incident.outcome, incident.reason,
+         incident.created_at
+  FROM incident
+  JOIN sweep ON sweep.id = incident.sweep_id
+  JOIN device ON device.id = sweep.device_id
+  WHERE incident.verdict = 'guilty';
+)sql";
+
+constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}, {4, incidents}};
 
 }  // namespace
 

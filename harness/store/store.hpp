@@ -72,6 +72,11 @@ struct Winner {
   std::string stale_reason;  // which stage; empty when not stale
 };
 
+struct StoredIncident {
+  std::int64_t id = 0, sweep = 0;
+  Incident incident;
+};
+
 struct StoredDevice {
   std::int64_t id = 0;
   DeviceInfo info;  // with the driver, runtime and ceilings of its latest sweep
@@ -90,6 +95,7 @@ struct TrialFilter {
 struct MergeReport {
   std::int64_t sweeps = 0, trials = 0, plan_trials = 0, binaries = 0, winners = 0;  // added, or replaced for winners
   std::int64_t trials_present = 0, plan_trials_present = 0;                         // already here
+  std::int64_t incidents = 0;                                                       // added
   std::int64_t conflicts = 0;                                                       // same name, other content: this file's was kept
 };
 
@@ -98,6 +104,7 @@ struct StoreInfo {
   int schema_version = 0;  // of the file, before any migration in memory
   std::int64_t file_bytes = 0, log_bytes = 0;
   std::int64_t devices = 0, sweeps = 0, problems = 0, stage_problems = 0, trials = 0, plans = 0, plan_trials = 0, winners = 0;
+  std::int64_t incidents = 0, quarantined = 0;
   std::int64_t binaries = 0, binary_bytes = 0;  // compressed
   std::map<Outcome, std::int64_t> outcomes;     // of stage trials
   std::string sqlite_version;
@@ -139,6 +146,14 @@ class Store {
   Added add(std::int64_t sweep, const PlanTrial& trial);
   /// Stores machine code under its hash; false when it was there.
   bool add(const Binary& binary);
+
+  // Candidates that ended or damaged the process that ran them.
+  /// False when the sweep has one of this candidate and code already, which then stays as it is.
+  bool add(std::int64_t sweep, const Incident& incident);
+  /// In the order in which they were added; of one device, or all.
+  [[nodiscard]] std::vector<StoredIncident> incidents(std::optional<std::int64_t> device = std::nullopt);
+  /// Lets every guilty candidate of the file be tried again. Returns how many there were.
+  std::int64_t release_quarantine();
 
   /// In the order in which they were added.
   [[nodiscard]] std::vector<StoredTrial> trials(const TrialFilter& filter = {});

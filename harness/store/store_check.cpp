@@ -105,6 +105,8 @@ StoreInfo Store::info() {
     info.plans = count(database, "plan");
     info.plan_trials = count(database, "plan_trial");
     info.winners = count(database, "winner");
+    info.incidents = count(database, "incident");
+    info.quarantined = count(database, "quarantine");
     info.binaries = count(database, "binary");
     info.binary_bytes = database.execAndGet("SELECT coalesce(sum(length(cubin)), 0) FROM binary").getInt64();
     info.outcomes = outcomes();

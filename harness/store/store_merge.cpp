@@ -80,6 +80,11 @@ struct Store::Merger {
     });
   }
 
+  void merge_incidents() {
+    for (const StoredIncident& theirs : from.incidents())
+      if (to.state_->add_incident(sweeps.at(theirs.sweep), theirs.incident)) ++report.incidents;
+  }
+
   void merge_binaries() {
     SQLite::Statement query(from.state_->database(), "SELECT hash FROM binary");
     while (query.executeStep()) {
@@ -111,6 +116,7 @@ struct Store::Merger {
       merge_trials(there, here);
       merge_plan_trials(there, here);
     }
+    merge_incidents();
     merge_binaries();
     merge_winners();
     return report;

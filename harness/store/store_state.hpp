@@ -66,6 +66,7 @@ struct Store::State {
   std::int64_t stage_problem_id(const StageProblem& problem);
   std::int64_t plan_id(const Plan& plan);
 
+  bool add_incident(std::int64_t sweep, const Incident& incident);
   bool add_trial(std::int64_t sweep, const Trial& trial);
   Added add_plan_trial(std::int64_t sweep, const PlanTrial& trial, const std::vector<std::string>& template_hashes);
   void visit_plan_trials(const std::string& condition, const std::function<void(SQLite::Statement&)>& bind_condition,

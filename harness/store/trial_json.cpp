@@ -117,6 +117,14 @@ Errors errors_from(const Input& from) {
   return errors;
 }
 
+}  // namespace
+
+Output result_json(const Result& result) {
+  Output json;
+  put_result(json, result);
+  return json;
+}
+
 Result result_from(const Input& from) {
   Result result;
   result.outcome = parse_outcome(from.at("outcome").get<std::string>());
@@ -148,8 +156,6 @@ Resources resources_from(const Input& from) {
   resources.code_bytes = from.at("code_bytes").get<std::int64_t>();
   return resources;
 }
-
-}  // namespace
 
 Output device_json(const DeviceInfo& device) {
   Output json;

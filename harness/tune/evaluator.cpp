@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "harness/tune/candidate.hpp"
 
 namespace phitune {
@@ -10,6 +12,9 @@ namespace {
 std::string name_of(const StageProblem& stage, const Config& config, const std::string& source_hash) {
   return fmt::format("{} [{}] {}", stage.key(), config.text(), source_hash);
 }
+
+constexpr double kLeastTimeoutMs = 1000;
+constexpr double kTimeoutOverBest = 100;
 
 bool leads(const Trial& trial, double lead_ms) {
   return trial.result.outcome == Outcome::ok && trial.result.timing && (lead_ms <= 0 || trial.result.timing->median_ms < lead_ms);
@@ -25,6 +30,8 @@ Evaluator::Evaluator(Device& device, Compiler& compiler, Store& store, std::int6
     const Trial& trial = stored.trial;
     known_.emplace(name_of(trial.problem, trial.config, trial.source_hash), Known{trial, true});
   });
+  const std::int64_t device_id = store_.sweep(sweep_).device_id;
+  for (const StoredIncident& row : store_.incidents(device_id)) quarantine(row.incident);
 }
 
 // A recording can tell what became of a candidate before it is compiled; what it tells decides whether compiling is worth the time.
@@ -63,9 +70,44 @@ Evaluator::Evaluated Evaluator::look_up_or_try(const StageProblem& stage, const 
   }
   const std::string source = source_of(stage, config);
   if (const Trial* known = find_known(stage, config, source.empty() ? source : compiler_.key(source))) return {*known, false};
+  Candidate candidate = prepare_candidate(compiler_, device_.info(), stage, config);
+  if (candidate.trial.result.outcome == Outcome::ok) candidate.trial.result = run(candidate, best_ms);
+  return remember(std::move(candidate.trial));
+}
+
+Result Evaluator::run(const Candidate& candidate, double best_ms) {
+  if (auto result = quarantined(candidate_name(candidate.executable.stage), candidate.trial.cubin_hash)) return std::move(*result);
   MeasurePolicy policy = policy_;
   policy.abandon_above_ms = best_ms;
-  return remember(try_candidate(device_, compiler_, stage, config, policy));
+  // A launch that takes so much longer than the best so far is of no use, and one that never ends should not hold up the sweep.
+  if (best_ms > 0) policy.timeout_ms = std::min(policy.timeout_ms, std::max(kLeastTimeoutMs, kTimeoutOverBest * best_ms));
+  return device_.run_stage(candidate.executable, policy);
+}
+
+void Evaluator::quarantine(const Incident& incident) {
+  const auto key = std::pair(incident.subject, incident.code);
+  if (incident.verdict == Incident::Verdict::guilty)
+    quarantine_.insert_or_assign(key, incident);
+  else if (incident.verdict == Incident::Verdict::released)
+    quarantine_.erase(key);
+}
+
+std::optional<Result> Evaluator::quarantined(const std::string& subject, const std::string& code) const {
+  const auto found = quarantine_.find({subject, code});
+  if (found == quarantine_.end()) return std::nullopt;
+  Result result;
+  result.outcome = found->second.outcome;
+  result.reason = fmt::format("in quarantine since {}, not run again until its machine code changes: {}", found->second.created_at,
+                              found->second.reason);
+  result.seed = policy_.seed;
+  return result;
+}
+
+void Evaluator::store_incidents() {
+  for (const Incident& incident : device_.take_incidents()) {
+    store_.add(sweep_, incident);
+    quarantine(incident);
+  }
 }
 
 double Evaluator::lead_of(const StageProblem& stage) const {
@@ -81,7 +123,12 @@ const Trial* Evaluator::find_known(const StageProblem& stage, const Config& conf
 }
 
 Evaluator::Evaluated Evaluator::remember(Trial trial) {
-  store_.add(sweep_, trial);
+  {
+    Store::Batch batch(store_);
+    store_incidents();
+    store_.add(sweep_, trial);
+    batch.commit();
+  }
   known_.emplace(name_of(trial.problem, trial.config, trial.source_hash), Known{trial, false});
   return {std::move(trial), true};
 }

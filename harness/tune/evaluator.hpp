@@ -11,6 +11,7 @@
 #include "harness/compile/compiler.hpp"
 #include "harness/device/device.hpp"
 #include "harness/store/store.hpp"
+#include "harness/tune/candidate.hpp"
 #include "search/trial.hpp"
 
 namespace phitune {
@@ -45,6 +46,12 @@ class Evaluator {
   };
   [[nodiscard]] std::vector<ExecutablePlan> executables(std::span<const Plan> plans);
 
+  /// What became of this candidate and machine code when it ended or damaged a process on this device, which is why it is not run again;
+  /// nothing when it may be. `subject` is its candidate_name(), `code` its cubin hashes joined by commas.
+  [[nodiscard]] std::optional<Result> quarantined(const std::string& subject, const std::string& code) const;
+  /// Stores what the device has seen of such candidates since the last call.
+  void store_incidents();
+
   [[nodiscard]] std::size_t resumed() const { return resumed_; }  // answers that the store had from before
   [[nodiscard]] std::size_t shared() const { return shared_; }    // answers that this run had from before
 
@@ -56,6 +63,8 @@ class Evaluator {
 
   [[nodiscard]] std::optional<Trial> answer_without_code(const StageProblem& stage, const Config& config, double lead_ms) const;
   [[nodiscard]] const Trial* find_known(const StageProblem& stage, const Config& config, const std::string& source_hash);
+  void quarantine(const Incident& incident);
+  [[nodiscard]] Result run(const Candidate& candidate, double best_ms);
   Evaluated look_up_or_try(const StageProblem& stage, const Config& config, double best_ms);
   Evaluated remember(Trial trial);
   [[nodiscard]] double lead_of(const StageProblem& stage) const;  // 0: nothing was right so far
@@ -66,8 +75,9 @@ class Evaluator {
   std::int64_t sweep_;
   MeasurePolicy policy_;
   CompileScope scope_;
-  std::map<std::string, Known> known_;   // by stage problem, config and source: what makes a trial the same trial
-  std::map<std::string, double> leads_;  // least time of each stage problem so far
+  std::map<std::string, Known> known_;  // by stage problem, config and source: what makes a trial the same trial
+  std::map<std::pair<std::string, std::string>, Incident> quarantine_;  // by subject and code
+  std::map<std::string, double> leads_;                                 // least time of each stage problem so far
   std::size_t resumed_ = 0, shared_ = 0;
 };
 

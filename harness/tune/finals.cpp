@@ -1,5 +1,7 @@
 #include "harness/tune/finals.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <tuple>
@@ -42,18 +44,26 @@ std::optional<std::vector<StoredPlanTrial>> stored_before(const Problem& problem
   return found;
 }
 
-std::vector<Result> run(const Problem& problem, const std::vector<ExecutablePlan>& executables, Device& device,
+std::optional<Result> quarantined(const Problem& problem, const ExecutablePlan& plan, const Evaluator& evaluator) {
+  std::vector<PlanStage> stages;
+  for (const ExecutableStage& stage : plan.stages) stages.push_back(stage.stage);
+  return evaluator.quarantined(candidate_name(problem, stages), fmt::format("{}", fmt::join(cubins_of(plan.stages), ",")));
+}
+
+std::vector<Result> run(const Problem& problem, const std::vector<ExecutablePlan>& executables, const Evaluator& evaluator, Device& device,
                         const MeasurePolicy& policy) {
   std::vector<Result> results(executables.size());
   std::vector<std::vector<ExecutableStage>> runnable;
   std::vector<std::size_t> places;
   for (std::size_t i = 0; i < executables.size(); ++i) {
-    if (executables[i].does_not_compile.empty()) {
-      runnable.push_back(executables[i].stages);
-      places.push_back(i);
-    } else {
+    if (!executables[i].does_not_compile.empty()) {
       results[i].outcome = Outcome::compile_failed;
       results[i].reason = executables[i].does_not_compile;
+    } else if (auto result = quarantined(problem, executables[i], evaluator)) {
+      results[i] = std::move(*result);
+    } else {
+      runnable.push_back(executables[i].stages);
+      places.push_back(i);
     }
   }
   if (runnable.empty()) return results;
@@ -83,10 +93,11 @@ std::vector<StoredPlanTrial> run_finals(const Problem& problem, const std::vecto
   for (const Composition& finalist : finalists) plans.push_back(finalist.plan);
   const std::vector<Evaluator::ExecutablePlan> executables = evaluator.executables(plans);
   if (auto stored = stored_before(problem, executables, store, sweep)) return std::move(*stored);
-  const std::vector<Result> results = run(problem, executables, device, policy);
+  const std::vector<Result> results = run(problem, executables, evaluator, device, policy);
 
   std::vector<StoredPlanTrial> stored;
   Store::Batch batch(store);
+  evaluator.store_incidents();
   for (std::size_t i = 0; i < finalists.size(); ++i) {
     for (const ExecutableStage& stage : executables[i].stages)
       if (stage.binary) store.add(*stage.binary);

@@ -57,6 +57,7 @@ class Process {
     waitpid(id_, nullptr, 0);
   }
 
+  [[nodiscard]] pid_t id() const { return id_; }
   void signal(int number) const { ::kill(id_, number); }
 
   Finished wait() {

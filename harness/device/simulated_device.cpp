@@ -1,0 +1,226 @@
+#include "harness/device/simulated_device.hpp"
+
+#include <fmt/format.h>
+#include <toml++/toml.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <fstream>
+#include <limits>
+#include <random>
+#include <sstream>
+#include <stdexcept>
+#include <thread>
+
+#include "harness/device/nominal_device.hpp"
+#include "harness/error.hpp"
+#include "harness/measure/statistics.hpp"
+#include "search/names.hpp"
+#include "search/random.hpp"
+#include "search/text.hpp"
+
+namespace phitune {
+namespace {
+
+using Kind = SimulatedFault::Kind;
+
+constexpr Names<Kind, 11> kind_names{"fault",
+                                     {{{Kind::crash, "crash"},
+                                       {Kind::abort, "abort"},
+                                       {Kind::hang, "hang"},
+                                       {Kind::endless, "endless"},
+                                       {Kind::illegal, "illegal"},
+                                       {Kind::corrupt, "corrupt"},
+                                       {Kind::wrong, "wrong"},
+                                       {Kind::nan, "nan"},
+                                       {Kind::refused, "refused"},
+                                       {Kind::memory, "memory"},
+                                       {Kind::lost, "lost"}}}};
+
+std::filesystem::path mark_of_loss(const Simulation& simulation) { return simulation.file.string() + ".lost"; }
+
+double seconds_now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+
+void require_present(const Simulation& simulation) {
+  double until = 0;
+  std::ifstream(mark_of_loss(simulation)) >> until;
+  if (seconds_now() < until) throw DeviceLost("the simulated GPU has fallen off the bus");
+}
+
+Result failed(Outcome outcome, std::string reason) {
+  Result result;
+  result.outcome = outcome;
+  result.reason = std::move(reason);
+  return result;
+}
+
+Result wrong(double error, std::string reason) {
+  Result result = failed(Outcome::wrong_result, std::move(reason));
+  result.errors = Errors{
+      .relative_l2 = error, .worst_row = error, .worst_element = error, .tolerance = 1e-2, .rows_checked = 10, .bitwise_repeatable = true};
+  return result;
+}
+
+/// Standard normal, the same on every machine (Box and Muller).
+double normal(std::mt19937_64& rng) {
+  const auto uniform = [&rng] { return (static_cast<double>(rng() >> 11) + 0.5) * 0x1p-53; };
+  return std::sqrt(-2 * std::log(uniform())) * std::cos(2 * 3.14159265358979323846 * uniform());
+}
+
+template <typename T>
+void read(const toml::table& from, const char* name, T& value, const std::filesystem::path& file) {
+  const toml::node* node = from.get(name);
+  if (!node) return;
+  const auto got = node->value<T>();
+  if (!got) throw Error(ExitCode::bad_input, fmt::format("{}: '{}' has a value of the wrong type", file.string(), name));
+  value = *got;
+}
+
+void require_known(const toml::table& table, std::initializer_list<std::string_view> known, const std::filesystem::path& file) {
+  for (const auto& [key, value] : table)
+    if (std::ranges::find(known, key.str()) == known.end())
+      throw Error(ExitCode::bad_input, fmt::format("{}: '{}' means nothing here; it may have {}", file.string(), key.str(),
+                                                   list_names(std::vector<std::string_view>(known))));
+}
+
+SimulatedFault fault_from(const toml::table& table, const std::filesystem::path& file) {
+  require_known(table, {"kind", "match", "value"}, file);
+  std::string kind, match;
+  SimulatedFault fault;
+  read(table, "kind", kind, file);
+  read(table, "match", match, file);
+  read(table, "value", fault.value, file);
+  fault.kind = parse_fault(kind);
+  for (const std::string_view word : words_of(match)) fault.match.emplace_back(word);
+  return fault;
+}
+
+}  // namespace
+
+std::string_view to_string(Kind kind) { return kind_names.text(kind); }
+Kind parse_fault(std::string_view text) { return kind_names.parse(text); }
+
+Simulation load_simulation(const std::filesystem::path& file) try {
+  const toml::table table = toml::parse_file(file.string());
+  require_known(table, {"name", "delay_ms", "noise", "drift", "throttle_every", "throttle_factor", "fault"}, file);
+  Simulation simulation;
+  simulation.file = file;
+  read(table, "name", simulation.name, file);
+  read(table, "delay_ms", simulation.delay_ms, file);
+  read(table, "noise", simulation.clock.noise, file);
+  read(table, "drift", simulation.clock.drift, file);
+  std::int64_t every = 0;
+  read(table, "throttle_every", every, file);
+  simulation.clock.throttle_every = static_cast<int>(every);
+  read(table, "throttle_factor", simulation.clock.throttle_factor, file);
+  if (const toml::array* faults = table["fault"].as_array())
+    for (const toml::node& fault : *faults)
+      if (const toml::table* one = fault.as_table()) simulation.faults.push_back(fault_from(*one, file));
+  return simulation;
+} catch (const toml::parse_error& error) {
+  throw Error(ExitCode::bad_input, fmt::format("{}: {} (line {})", file.string(), error.description(), error.source().begin.line));
+}
+
+SimulatedDevice::SimulatedDevice(Simulation simulation) : simulation_(std::move(simulation)), info_(nominal_device("sm_90a")) {
+  require_present(simulation_);
+  info_.name = simulation_.name;
+  info_.uuid = "SIM-" + simulation_.name;
+  info_.copy_tbps = 4;
+  info_.matrix_tflops = 700;
+  info_.emulated = true;
+}
+
+double SimulatedDevice::stage_ms(const PlanStage& stage) { return 1 + static_cast<double>(fnv1a(candidate_name(stage)) % 1000) / 1000; }
+
+const SimulatedFault* SimulatedDevice::fault_of(const std::string& name) const {
+  for (const SimulatedFault& fault : simulation_.faults) {
+    const auto in_name = [&](const std::string& word) { return name.find(word) != std::string::npos; };
+    if (std::ranges::all_of(fault.match, in_name)) return &fault;
+  }
+  return nullptr;
+}
+
+Result SimulatedDevice::run(const std::string& name, double ms, const MeasurePolicy& policy) {
+  const auto pause = [](double wait_ms) { std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(wait_ms)); };
+  pause(simulation_.delay_ms);
+  if (const SimulatedFault* fault = fault_of(name)) {
+    switch (fault->kind) {
+      case Kind::crash:
+        std::signal(SIGSEGV, SIG_DFL);  // a sanitizer would make an exit status of it
+        static_cast<void>(::raise(SIGSEGV));
+        break;
+      case Kind::abort:
+        std::fputs("terminate called after throwing a simulated exception\n", stderr);
+        std::abort();
+      case Kind::hang:
+        while (true) pause(1000);
+      case Kind::endless:
+        pause(2 * policy.timeout_ms);
+        damaged_ = true;
+        return failed(Outcome::timed_out,
+                      fmt::format("a launch took longer than {:.0f} ms, and has not ended after twice that", policy.timeout_ms));
+      case Kind::illegal:
+        damaged_ = true;
+        return failed(Outcome::launch_failed, "cudaErrorIllegalAddress: an illegal memory access was encountered (simulated)");
+      case Kind::corrupt:
+        corrupted_ = true;
+        break;
+      case Kind::wrong:
+        return wrong(0.5, "relative error 0.5 exceeds the tolerance 0.01 (simulated)");
+      case Kind::nan:
+        return wrong(std::numeric_limits<double>::quiet_NaN(), "the output has NaN in it (simulated)");
+      case Kind::refused:
+        return failed(Outcome::launch_failed, "cudaErrorInvalidValue: too much shared memory (simulated)");
+      case Kind::memory:
+        return failed(Outcome::pruned, "needs more memory than the device has (simulated)");
+      case Kind::lost:
+        std::ofstream(mark_of_loss(simulation_)) << fmt::format("{:.3f}", seconds_now() + fault->value);
+        throw DeviceLost("the simulated GPU has fallen off the bus");
+    }
+  } else if (corrupted_) {
+    return wrong(0.7, "relative error 0.7 exceeds the tolerance 0.01 (simulated, after memory was overwritten)");
+  }
+  return timed(name, ms, policy);
+}
+
+Result SimulatedDevice::timed(const std::string& name, double ms, const MeasurePolicy& policy) {
+  std::mt19937_64 rng(fnv1a(name) ^ policy.seed);
+  std::vector<double> samples;
+  while (next_step(samples, policy) == Next::sample) samples.push_back(ms * (1 + simulation_.clock.noise * normal(rng)));
+  Result result;
+  result.seed = policy.seed;
+  result.errors =
+      Errors{.relative_l2 = 1e-3, .worst_row = 2e-3, .worst_element = 1, .tolerance = 1e-2, .rows_checked = 10, .bitwise_repeatable = true};
+  result.timing = Timing{.samples_ms = samples,
+                         .median_ms = median(samples),
+                         .iqr_ms = interquartile_range(samples),
+                         .cold_l2 = policy.cold_l2,
+                         .sm_clock_mhz = 1980,
+                         .temperature_c = 50,
+                         .throttle_reasons = {}};
+  return result;
+}
+
+Result SimulatedDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) {
+  return run(candidate_name(stage.stage), stage_ms(stage.stage), policy);
+}
+
+std::vector<Result> SimulatedDevice::run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
+                                               const MeasurePolicy& policy) {
+  std::vector<Result> results;
+  for (const std::vector<ExecutableStage>& plan : plans) {
+    std::vector<PlanStage> stages;
+    double ms = 0;
+    for (const ExecutableStage& stage : plan) {
+      stages.push_back(stage.stage);
+      ms += stage_ms(stage.stage);
+    }
+    // Faults of whole plans say so; a stage's fault shows in the stage's own trial.
+    results.push_back(run("plan " + candidate_name(problem, stages), ms, policy));
+  }
+  return results;
+}
+
+}  // namespace phitune

@@ -1,0 +1,117 @@
+// Whole sweeps on a device that fails on demand: what the database holds afterwards.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "harness/sweep.hpp"
+#include "tests/harness/worker/simulated.hpp"
+
+namespace phitune {
+namespace {
+
+using testing_support::simulation;
+using testing_support::TemporaryFolder;
+using testing_support::workers;
+
+class FaultSweepTest : public testing::Test {
+ protected:
+  SweepSummary sweep_on(const std::string& text, const std::string& database, double deadline_ms = 0) {
+    SupervisedDevice device(simulation(folder_, text), Use::measure, workers(deadline_ms));
+    Compiler compiler({device.info().architecture, PHITUNE_TEST_CACHE, 0});
+    Store store(folder_ / database);
+    SweepOptions options;
+    options.search.trials = 6;
+    options.search.carried = 1;
+    options.search.lesser_trials = 2;
+    options.search.plan_bound = 1.2;
+    options.search.seed = 5;
+    options.stage_policy.timeout_ms = options.final_policy.timeout_ms = 20;
+    Progress silent(Progress::Style::silent);
+    const std::atomic<bool> stop{false};
+    SweepSummary summary = sweep(suite_of({"b1 t512 h1 d16 p1 bf16 ungated none"}), device, compiler, store, options, silent, stop);
+    started_ = device.workers();
+    EXPECT_TRUE(store.check().empty());
+    return summary;
+  }
+  // By stage problem and config.
+  std::map<std::string, Trial> trials(const std::string& database) {
+    Store store(folder_ / database);
+    std::map<std::string, Trial> rows;
+    store.for_each_trial({}, [&](const StoredTrial& row) {
+      rows.insert_or_assign(candidate_name({row.trial.problem, row.trial.config}), row.trial);
+    });
+    return rows;
+  }
+  static std::string fault(const std::string& kind, const std::string& name) {
+    return "[[fault]]\nkind = \"" + kind + "\"\nmatch = \"" + name + "\"\n";
+  }
+
+  TemporaryFolder folder_;
+  int started_ = 0;
+};
+
+TEST_F(FaultSweepTest, EveryFaultIsRecordedUnderItsOutcomeAndTheGoodWinnerIsUnchanged) {
+  const SweepSummary undisturbed = sweep_on("", "good.db");
+  ASSERT_TRUE(undisturbed.problems[0].winner);
+  const std::map<std::string, Trial> all = trials("good.db");
+  // Faults for trials that the winner is not made of, and that are tried whatever becomes of others: those of a strategy's first questions.
+  std::map<std::string, int> of_stage;
+  for (const auto& [name, trial] : all) ++of_stage[trial.problem.key()];
+  std::vector<std::string> names;
+  const std::vector<PlanStage>& winning = undisturbed.problems[0].winner->plan.stages;
+  for (const auto& [name, trial] : all)
+    if (of_stage[trial.problem.key()] >= 3 && trial.result.outcome == Outcome::ok &&
+        std::ranges::none_of(winning, [&](const PlanStage& stage) { return name.starts_with(candidate_name(stage)); }))
+      names.push_back(name);
+  const std::vector<std::pair<std::string, Outcome>> kinds = {{"crash", Outcome::launch_failed},   {"endless", Outcome::timed_out},
+                                                              {"illegal", Outcome::launch_failed}, {"hang", Outcome::timed_out},
+                                                              {"wrong", Outcome::wrong_result},    {"refused", Outcome::launch_failed}};
+  ASSERT_GE(names.size(), kinds.size());
+  std::string faults;
+  for (std::size_t i = 0; i < kinds.size(); ++i) faults += fault(kinds[i].first, names[i]);
+
+  const SweepSummary disturbed = sweep_on(faults, "bad.db", 500);
+  std::map<std::string, Trial> seen = trials("bad.db");
+  for (std::size_t i = 0; i < kinds.size(); ++i) {
+    ASSERT_TRUE(seen.contains(names[i])) << names[i];
+    EXPECT_EQ(seen.at(names[i]).result.outcome, kinds[i].second) << kinds[i].first << ": " << seen.at(names[i]).result.reason;
+    EXPECT_FALSE(seen.at(names[i]).result.reason.empty());
+  }
+  ASSERT_TRUE(disturbed.problems[0].winner);
+  EXPECT_EQ(disturbed.problems[0].winner->plan, undisturbed.problems[0].winner->plan);
+  names.resize(kinds.size());
+  for (const auto& [name, trial] : seen) {
+    const bool faulty = std::ranges::find(names, name) != names.end();
+    EXPECT_TRUE(faulty || trial.result.outcome == Outcome::ok) << name << " is innocent: " << trial.result.reason;
+  }
+  Store store(folder_ / "bad.db");
+  EXPECT_EQ(store.info().quarantined, 4) << "a crash, an endless kernel, an illegal address and a hang";
+}
+
+TEST_F(FaultSweepTest, WhatIsInQuarantineIsNotRunAgainUntilItIsReleased) {
+  static_cast<void>(sweep_on("", "names.db"));
+  const std::string name = trials("names.db").begin()->first;
+  static_cast<void>(sweep_on(fault("crash", name), "twice.db"));
+  const int first = started_;
+  EXPECT_EQ(first, 3) << "the one that crashed, the one that confirmed it, the one that went on";
+  // The same device, mended, is not asked again.
+  static_cast<void>(sweep_on("", "twice.db"));
+  EXPECT_EQ(started_, 1);
+  EXPECT_EQ(trials("twice.db").at(name).result.outcome, Outcome::launch_failed);
+  EXPECT_NE(trials("twice.db").at(name).result.reason.find("in quarantine since"), std::string::npos);
+  EXPECT_EQ(Store(folder_ / "twice.db").release_quarantine(), 1);
+  static_cast<void>(sweep_on("", "twice.db"));
+  EXPECT_EQ(trials("twice.db").at(name).result.outcome, Outcome::ok);
+}
+
+TEST_F(FaultSweepTest, ALostDeviceEndsTheWorkerAndNotTheSweep) {
+  static_cast<void>(sweep_on("", "names.db"));
+  const std::string name = trials("names.db").begin()->first;
+  const SweepSummary summary = sweep_on("[[fault]]\nkind = \"lost\"\nvalue = 0.1\nmatch = \"" + name + "\"\n", "lost.db");
+  EXPECT_TRUE(summary.problems[0].winner);
+  EXPECT_EQ(trials("lost.db").at(name).result.outcome, Outcome::launch_failed);
+}
+
+}  // namespace
+}  // namespace phitune
