@@ -143,7 +143,8 @@ def checker_says(out):
 
 def verify(case, templates, arguments):
     """One run of phitune verify on a folder of templates: who found what, in how many seconds."""
-    words = shlex.split(arguments.under) + [arguments.phitune, "verify", "--device", arguments.device, "--problem", case["problem"], "--shape", case["shape"],
+    # A checker watches one process, so the GPU must be in it.
+    words = shlex.split(arguments.under) + [arguments.phitune, "verify", *(["--in-process"] if arguments.under else []), "--device", arguments.device, "--problem", case["problem"], "--shape", case["shape"],
                                             "--templates", str(templates), "--json", "--no-timing"]
     if arguments.cache is not None:
         words += ["--cache", arguments.cache]
