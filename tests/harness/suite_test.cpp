@@ -46,6 +46,23 @@ TEST(Suite, ThePaperSuiteIsTheDocumentedTable) {
   EXPECT_EQ(suite.problems.size(), 10);
 }
 
+TEST(Suite, TheHopperSuiteAddsFourHardShapes) {
+  const Suite suite = load_suite(std::filesystem::path(PHITUNE_SOURCE_DIR) / "data/suites/hopper.toml");
+  EXPECT_EQ(suite.name, "hopper");
+  std::map<std::string, std::string> keys;
+  for (const SuiteProblem& problem : suite.problems) {
+    keys[problem.name] = problem.problem.key();
+    EXPECT_EQ(problem.problem.invalid(), std::nullopt) << problem.name;
+  }
+  const std::map<std::string, std::string> expected{
+      {"very-long", "forward b1 t262144 hq8 hk8 d64 e64 p2 bf16 gated sum bthd"},
+      {"many-heads", "forward b1 t4096 hq32 hk32 d128 e128 p2 bf16 gated sum bthd"},
+      {"many-short", "forward b64 t512 hq8 hk8 d64 e64 p2 bf16 gated sum bthd"},
+      {"one-head", "forward b1 t65536 hq1 hk1 d64 e64 p2 bf16 gated sum bthd"},
+  };
+  EXPECT_EQ(keys, expected);
+}
+
 TEST(Suite, ListsAreAxesExpandedInFileOrder) {
   const Suite suite =
       parse_suite("p = [2, 4]\n[[problem]]\nname = \"grid\"\nt = [4096, 1024]\nh = 8\nd = 32\ngated = [true, false]\n", "s.toml");
