@@ -194,6 +194,32 @@ std::string errors(const ProblemView& view, const DeviceView& device) {
   return draw(plot);
 }
 
+std::string peers(const Peers& all, const std::string& family) {
+  Plot plot;
+  plot.description = "throughput by context of phitune and its peers for " + family;
+  plot.x_label = "t, tokens";
+  plot.y_label = "10\u2079 token-heads/s (measured)";
+  plot.x_base = 2;
+  plot.y_base = 10;
+  std::vector<const PeerResult*> results;
+  for (const PeerResult& result : all.results)
+    if (result.family == family) results.push_back(&result);
+  std::ranges::stable_sort(results, {}, &PeerResult::t);
+  std::set<std::int64_t> contexts;
+  for (const PeerResult* result : results) {
+    contexts.insert(result->t);
+    auto at = std::ranges::find(plot.series, result->peer, &Series::name);
+    if (at == plot.series.end()) {
+      // phitune has the colour of winners, the others follow in the order they were timed.
+      const std::string style = result->kind == PeerKind::phitune ? "c0" : fmt::format("c{}", 1 + plot.series.size() % 9);
+      at = plot.series.insert(plot.series.end(), {result->peer, style, true, {}});
+    }
+    at->points.push_back({static_cast<double>(result->t), result->token_heads_per_s * 1e-9, false,
+                          fmt::format("{} at t {}: {}", result->peer, result->t, rt::ms(result->median_ms))});
+  }
+  return contexts.size() < 2 ? std::string() : draw(plot);
+}
+
 std::string axis(const AxisView& view, const DeviceView& device) {
   Plot plot;
   plot.description = fmt::format("throughput by {} for {}", view.axis, view.fixed);

@@ -22,6 +22,9 @@ namespace phitune::charts {
 /// Error against time of every plan run end to end, with the tolerance.
 [[nodiscard]] std::string errors(const ProblemView& view, const DeviceView& device);
 
+/// Throughput by context of everything that was timed on the problems of a family; empty with fewer than two contexts.
+[[nodiscard]] std::string peers(const Peers& peers, const std::string& family);
+
 /// Throughput along an axis.
 [[nodiscard]] std::string axis(const AxisView& view, const DeviceView& device);
 

@@ -220,6 +220,48 @@ std::string device_section(const DeviceView& device) {
   return out + failures(device) + sweeps(device);
 }
 
+std::string peers_section(const Peers& peers) {
+  std::string software;
+  for (const auto& [name, version] : peers.software) software += fmt::format("{}{} {}", software.empty() ? "" : ", ", name, version);
+  std::string out = fmt::format("<h2>Peers on {}</h2>\n", escape_html(peers.device));
+  out +=
+      paragraph(fmt::format("What a user would run instead, timed in one run with phitune: cold L2, medians of {} samples taken in turns, "
+                            "10th to 90th percentile "
+                            "beside them. Softmax attention has no gates and another formula. {}; {}.",
+                            peers.samples, software, peers.generated_at));
+  std::vector<std::string> families;
+  for (const PeerResult& result : peers.results)
+    if (std::ranges::find(families, result.family) == families.end()) families.push_back(result.family);
+  out += "<div class=\"pictures\">\n";
+  for (const std::string& family : families) out += figure("Throughput by context: " + family, charts::peers(peers, family));
+  out += "</div>\n";
+  if (!peers.crossovers.empty()) {
+    out += "<ul>\n";
+    for (const PeerCrossover& crossover : peers.crossovers) out += fmt::format("<li>{}.</li>\n", escape_html(crossover_text(crossover)));
+    out += "</ul>\n";
+  }
+  Table table({{"problem", Cells::line},
+               {"peer", Cells::line},
+               {"time (measured)", Cells::number},
+               {"10 % to 90 %", Cells::number},
+               {"/ phitune", Cells::number},
+               {"to the first result", Cells::number},
+               {"error", Cells::number},
+               {"note"}});
+  for (const PeerResult& r : peers.results) {
+    const double ours = phitune_ms(peers, r.problem);
+    table.row({r.problem, r.peer, rt::ms(r.median_ms), fmt::format("{} to {}", rt::ms(r.p10_ms), rt::ms(r.p90_ms)),
+               ours > 0 ? rt::times(r.median_ms / ours) : "-", fmt::format("{:.1f} s", r.first_call_s), r.error ? rt::error(*r.error) : "-",
+               r.note},
+              r.kind == PeerKind::phitune);
+  }
+  out += table.str();
+  if (peers.skipped.empty()) return out;
+  Table skipped({{"skipped", Cells::line}, {"problem", Cells::line}, {"because"}});
+  for (const PeerSkipped& s : peers.skipped) skipped.row({s.peer, s.problem.empty() ? "all" : s.problem, s.reason});
+  return out + skipped.str();
+}
+
 std::string glossary() {
   std::string out = "<h2>How to read this</h2>\n<dl>\n";
   for (const rt::Explanation& e : rt::explanations())
@@ -241,6 +283,7 @@ std::string write_html(const Model& model) {
   out += paragraph(fmt::format("From {} at {}.", model.source, model.generated_at));
   if (model.devices.empty()) out += paragraph("There is no sweep in this database yet. Run phitune sweep first.", "note");
   for (const DeviceView& device : model.devices) out += device_section(device);
+  if (model.peers) out += peers_section(*model.peers);
   return out + glossary() + "</body>\n</html>\n";
 }
 

@@ -160,6 +160,24 @@ std::string sweeps_section(const DeviceView& device) {
   return out + "\n";
 }
 
+std::string peers_section(const Peers& peers) {
+  std::string out = fmt::format("## Peers on {}\n\nTimed in one run with phitune: cold L2, medians of {} samples taken in turns",
+                                cell(peers.device), peers.samples);
+  for (const auto& [name, version] : peers.software) out += fmt::format("; {} {}", cell(name), cell(version));
+  out += ".\n\n" + heading_row({"problem", "peer", "time (measured)", "10 % to 90 %", "/ phitune", "to the first result", "error", "note"});
+  for (const PeerResult& r : peers.results) {
+    const double ours = phitune_ms(peers, r.problem);
+    out += row({cell(r.problem), cell(r.peer), rt::ms(r.median_ms), fmt::format("{} to {}", rt::ms(r.p10_ms), rt::ms(r.p90_ms)),
+                ours > 0 ? rt::times(r.median_ms / ours) : "-", fmt::format("{:.1f} s", r.first_call_s),
+                r.error ? rt::error(*r.error) : "-", cell(r.note)});
+  }
+  out += "\n";
+  for (const PeerCrossover& crossover : peers.crossovers) out += "- " + cell(crossover_text(crossover)) + ".\n";
+  for (const PeerSkipped& s : peers.skipped)
+    out += fmt::format("- {} was skipped{}: {}.\n", cell(s.peer), s.problem.empty() ? "" : " on " + cell(s.problem), cell(s.reason));
+  return out + "\n";
+}
+
 }  // namespace
 
 std::string write_markdown(const Model& model) {
@@ -172,6 +190,7 @@ std::string write_markdown(const Model& model) {
     for (const ProblemView& view : device.problems) out += problem_section(view, device);
     out += failures_section(device) + sweeps_section(device);
   }
+  if (model.peers) out += peers_section(*model.peers);
   out += "## How to read this\n\n";
   for (const rt::Explanation& e : rt::explanations()) out += fmt::format("- **{}**: {}\n", e.term, cell(e.text));
   return out;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernel_templates/stage_template.hpp"
+#include "reports/peers.hpp"
 #include "reports/records.hpp"
 
 namespace phitune {
@@ -113,6 +114,7 @@ struct Model {
   std::string source;
   std::string generated_at;  // UTC, as given
   std::vector<DeviceView> devices;
+  std::optional<Peers> peers = std::nullopt;  // not from the records: whoever has them adds them
   [[nodiscard]] bool any_replayed() const;
 };
 

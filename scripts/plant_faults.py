@@ -159,14 +159,17 @@ def verify(case, templates, arguments):
     oracle = f"{wrong[0]['outcome']}: {' / '.join(line.strip() for line in wrong[0]['reason'].splitlines()[:2])}" if wrong else ""
     if code is None:
         return dict(found=True, said=f"deadline/hang: did not end within {arguments.timeout:g} s", oracle=oracle, seconds=seconds)
-    if not rows:  # nothing was verified: no GPU, a checker that does not know it, a crash
+    if arguments.under and code == arguments.error_code:
+        return dict(found=True, said=checker_says(out + "\n" + err), oracle=oracle, seconds=seconds)
+    if code < 0:
+        return dict(found=True, said=f"ended by signal {-code}", oracle=oracle, seconds=seconds)
+    if not rows:  # nothing was verified: no GPU, or a checker that does not know it
         last = (err.strip().splitlines() or out.strip().splitlines() or ["nothing"])[-1]
         return dict(found=False, said=f"exit code {code}: {last}", oracle=oracle, seconds=seconds, broken=True)
     if rows and not [row for row in rows if row["outcome"] != "pruned"]:
         return dict(found=False, said=f"everything was pruned: {rows[0]['reason']}", oracle=oracle, seconds=seconds, broken=True)
     if arguments.under:
-        found = code == arguments.error_code
-        return dict(found=found, said=checker_says(out + "\n" + err) if found else "nothing", oracle=oracle, seconds=seconds)
+        return dict(found=False, said="nothing", oracle=oracle, seconds=seconds)
     return dict(found=bool(wrong), said=oracle or "nothing", oracle=oracle, seconds=seconds)
 
 

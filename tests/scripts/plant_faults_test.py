@@ -14,12 +14,13 @@ import plant_faults
 
 # Stands for phitune: the templates of the checkout are right, others behave as the word in its own name says.
 PHITUNE = """#!{python}
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 templates = pathlib.Path(sys.argv[sys.argv.index("--templates") + 1])
 mode = pathlib.Path(sys.argv[0]).name
 if mode == "nodevice": sys.exit("error: no GPU")
 if templates != pathlib.Path({root!r}):
     if mode == "hang": time.sleep(60)
+    if mode == "die": os.kill(os.getpid(), 11)
     if mode == "find":
         print("[\\n" + json.dumps({{"what": "x", "outcome": "wrong_result", "reason": "off by one | two", "n": 1}}) + "\\n]")
         sys.exit(1)
@@ -83,6 +84,10 @@ class PlantFaults(unittest.TestCase):
         self.assertEqual(self.run_script("hang", "--only", "missing_wait", "--timeout", "1.5"), 0, self.said)
         self.assertTrue(self.faults[0]["found"])
         self.assertIn("deadline/hang", self.faults[0]["said"])
+
+    def test_a_crash_is_found(self):
+        self.assertEqual(self.run_script("die", "--only", "missing_wait", "--device", "cuda:0"), 0, self.said)
+        self.assertEqual((self.faults[0]["found"], self.faults[0]["said"]), (True, "ended by signal 11"))
 
     def test_no_gpu_and_pruned_configs_are_not_tried_and_never_found(self):
         for mode, why in (("nodevice", "no GPU"), ("prune", "too large")):

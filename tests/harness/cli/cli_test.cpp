@@ -142,6 +142,15 @@ TEST_F(Cli, CompileFillsTheCacheOnce) {
 TEST_F(Cli, OutputsAreFilesOfTheirOwn) {
   ASSERT_EQ(run(sweep_words("t.db")).code, 0);
   write_text(folder / "report.html", "what was there before");
+  const Finished with_peers =
+      run({"report", "--db", "t.db", "--html", "peers.html", "--peers", PHITUNE_SOURCE_DIR "/tests/reports/peers.json"});
+  EXPECT_EQ(with_peers.code, 0) << with_peers.err;
+  EXPECT_NE(read_text(folder / "peers.html").find("throughput by context of phitune and its peers"), std::string::npos);
+  write_text(folder / "peers.json", "{}");
+  const Finished no_peers = run({"report", "--db", "t.db", "--peers", "peers.json"});
+  EXPECT_EQ(no_peers.code, 3);
+  EXPECT_NE(no_peers.err.find("peers.json is not what scripts/compare_peers.py --json writes"), std::string::npos) << no_peers.err;
+  EXPECT_EQ(run({"report", "--db", "t.db", "--peers", "nowhere.json"}).code, 5);
   const Finished reported = run({"report", "--db", "t.db", "--html", "report.html", "--markdown", "report.md"});
   EXPECT_EQ(reported.code, 0) << reported.err;
   EXPECT_EQ(reported.out, "");
