@@ -149,9 +149,9 @@ class Peers:
 
     def __init__(self, torch, arguments):
         self.torch, self.arguments, self.phitune = torch, arguments, None
-        self.list = [("phitune", "phitune", self.make_phitune), ("softmax, cuDNN", "softmax", self.softmax("CUDNN_ATTENTION")),
-                     ("softmax, FlashAttention", "softmax", self.softmax("FLASH_ATTENTION"))]
-        self.list += [(f"retention, chunk {chunk}", "retention", self.retention(chunk)) for chunk in arguments.chunks]
+        self.list = [("phitune", "phitune", self.make_phitune), ("cuDNN softmax", "softmax", self.softmax("CUDNN_ATTENTION")),
+                     ("Flash softmax", "softmax", self.softmax("FLASH_ATTENTION"))]
+        self.list += [(f"retention {chunk}", "retention", self.retention(chunk)) for chunk in arguments.chunks]
 
     def dtype(self, f):
         return self.torch.float16 if f["dtype"] == "fp16" else self.torch.bfloat16
@@ -216,7 +216,7 @@ class Peers:
                 with sdpa_kernel(getattr(SDPBackend, backend)):
                     torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
 
-            return run, "no gates", None
+            return run, f"PyTorch, {backend}; no gates", None
 
         return make
 
@@ -235,7 +235,7 @@ class Peers:
                 with self.torch.no_grad():
                     power_retention(q, k, v, log_G=log_g, deg=f["p"], **chunked)
 
-            return run, "" if chunked else "quadratic: t is no longer than the chunk", None
+            return run, f"Triton kernels of the paper, chunk {chunk}" if chunked else "Triton kernels of the paper, quadratic: t is no longer than the chunk", None
 
         return make
 

@@ -38,7 +38,7 @@ TEST(Peers, AreReadAsTheyWereWritten) {
   EXPECT_EQ(ours.kind, PeerKind::phitune);
   EXPECT_EQ(ours.error, 0.003);
   EXPECT_NEAR(ours.token_heads_per_s, 4096 * 8 / 0.05e-3, 1);
-  EXPECT_EQ(peers.results[3].peer, "softmax, cuDNN");
+  EXPECT_EQ(peers.results[3].peer, "cuDNN softmax");
   EXPECT_FALSE(peers.results[3].error);
   EXPECT_EQ(phitune_ms(peers, ours.problem), 0.05);
   EXPECT_EQ(phitune_ms(peers, "another"), 0);
@@ -77,7 +77,7 @@ TEST(Peers, AreInThePagesWithTheirPicture) {
                                   "ahead of softmax at every context from 65536", "left out by --skip", "PyTorch 2.11"})
     EXPECT_NE(page.find(words), std::string::npos) << words;
   for (const std::string words :
-       {"## Peers on NVIDIA Test", "softmax, cuDNN", "softmax, FlashAttention was skipped: left out by --skip", "from 65536 tokens up"})
+       {"## Peers on NVIDIA Test", "cuDNN softmax", "Flash softmax was skipped: left out by --skip", "from 65536 tokens up"})
     EXPECT_NE(text.find(words), std::string::npos) << words << " in\n" << text;
   EXPECT_EQ(write_html(Model{}).find("Peers on"), std::string::npos);
 }

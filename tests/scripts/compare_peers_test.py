@@ -105,7 +105,7 @@ class Results(unittest.TestCase):
     def add(self, t, **ms):
         for kind, value in ms.items():
             text = f"b1 t{t} h8 d64 p2 bf16 gated"
-            self.record["results"].append(compare_peers.result_of(text, compare_peers.parse(text), {"softmax": "softmax, cuDNN"}.get(kind, kind), kind, [value, 1.1 * value, value], 0.02,
+            self.record["results"].append(compare_peers.result_of(text, compare_peers.parse(text), {"softmax": "cuDNN softmax", "retention": "retention 1024"}.get(kind, kind), kind, [value, 1.1 * value, value], 0.02,
                                                                   1.5, "a | note", 0.003 if kind == "phitune" else None))
         self.record["crossovers"] = compare_peers.crossovers(self.record["results"])
 
@@ -122,13 +122,13 @@ class Results(unittest.TestCase):
         def broken(*_):
             raise ImportError("No module named 'retention'")
 
-        peers = argparse.Namespace(list=[("phitune", "phitune", lambda *_: (lambda: 1.0, "exact: plan", 0.003)), ("retention, chunk 64", "retention", broken)])
+        peers = argparse.Namespace(list=[("phitune", "phitune", lambda *_: (lambda: 1.0, "exact: plan", 0.003)), ("retention 64", "retention", broken)])
         with contextlib.redirect_stdout(io.StringIO()):
             self.assertTrue(compare_peers.time_problem("t64 h8 d64", peers, FakeClock(), arguments("--contexts", "64"), self.record))
             peers.list.pop(0)
             self.assertFalse(compare_peers.time_problem("t64 h8 d64", peers, FakeClock(), arguments("--contexts", "64"), self.record))
         self.assertEqual([r["peer"] for r in self.record["results"]], ["phitune"])
-        self.assertEqual(self.record["skipped"][0], {"peer": "retention, chunk 64", "problem": "t64 h8 d64", "reason": "ImportError: No module named 'retention'"})
+        self.assertEqual(self.record["skipped"][0], {"peer": "retention 64", "problem": "t64 h8 d64", "reason": "ImportError: No module named 'retention'"})
 
     def test_the_table_has_ratios_and_what_was_skipped(self):
         self.add(65536, phitune=0.75, softmax=9.0)
@@ -143,7 +143,7 @@ class Results(unittest.TestCase):
         self.add(1024, phitune=0.02, softmax=0.03)
         self.add(4096, phitune=0.05, softmax=0.04, retention=1.1)
         self.add(65536, phitune=0.75, softmax=9.0, retention=5.6)
-        self.record["skipped"].append({"peer": "softmax, FlashAttention", "problem": None, "reason": "left out by --skip"})
+        self.record["skipped"].append({"peer": "Flash softmax", "problem": None, "reason": "left out by --skip"})
         self.record["generated_at"] = "2025-01-31T13:00:00Z"
         fixture = ROOT / "tests" / "reports" / "peers.json"
         text = json.dumps(self.record, indent=1) + "\n"
