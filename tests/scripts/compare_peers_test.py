@@ -3,6 +3,7 @@ libphitune.so through ctypes. PHITUNE_LIBRARY names what was built; without it t
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.dont_write_bytecode = True
@@ -137,6 +139,30 @@ class Results(unittest.TestCase):
         self.assertIn("| 12.00 | 1.5 s | a \\| note |", text)
         self.assertIn("| 1.00 | 1.5 s | a \\| note; error 3.0e-03 |", text)
         self.assertIn("| retention | all | not \\| there |", text)
+
+    def test_a_whole_run_on_a_pytorch_that_only_pretends(self):
+        """Softmax is timed, what cannot be loaded is skipped by name, and files are written; the code says that phitune is missing."""
+        torch = unittest.mock.MagicMock()
+        torch.__version__, torch.version.cuda = "2.0-pretended", "13.0"
+        torch.backends.cudnn.version.return_value = 91000
+        torch.cuda.get_device_name.return_value = "NVIDIA Pretended"
+        torch.cuda.get_device_properties.return_value.L2_cache_size = 1000
+        torch.cuda.Event.return_value.elapsed_time.side_effect = itertools.cycle([1.0, 2.0, 3.0])
+        modules = {"torch": torch, "torch.nn": torch.nn, "torch.nn.attention": torch.nn.attention, "retention": None}
+        with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.dict(sys.modules, modules), contextlib.redirect_stdout(io.StringIO()) as said:
+            files = [str(pathlib.Path(folder) / name) for name in ("peers.json", "peers.md")]
+            code = compare_peers.main(["--library", __file__, "--problem", "b1 h2 d64 p2", "--contexts", "64,256", "--samples", "6", "--json", files[0], "--markdown", files[1]])
+            record, text = json.loads(pathlib.Path(files[0]).read_text()), pathlib.Path(files[1]).read_text()
+        self.assertEqual(code, 1)
+        self.assertEqual([(r["t"], r["peer"], len(r["samples_ms"])) for r in record["results"]],
+                         [(t, peer, 6) for t in (256, 64) for peer in ("cuDNN softmax", "Flash softmax")])
+        skipped = {(s["peer"], s["problem"]): s["reason"] for s in record["skipped"]}
+        self.assertEqual(set(skipped), {(peer, f"b1 t{t} h2 d64 p2") for t in (64, 256) for peer in ("phitune", "retention 1024")})
+        self.assertIn("OSError", skipped["phitune", "b1 t64 h2 d64 p2"])
+        self.assertIn("ModuleNotFoundError", skipped["retention 1024", "b1 t64 h2 d64 p2"])
+        self.assertEqual(torch.cuda._sleep.call_count, 24)
+        self.assertIn("# Peers on NVIDIA Pretended", text)
+        self.assertIn(text, said.getvalue())
 
     def test_the_file_is_the_one_that_reports_are_tested_with(self):
         """tests/reports/peers.json: what write() makes here, what reports_test and cli_test read. Delete it and run this test to make it anew."""
