@@ -32,6 +32,11 @@ std::int64_t Config::at(std::string_view knob) const {
   throw std::out_of_range(fmt::format("knob '{}' is not set in config '{}'", knob, text()));
 }
 
+std::int64_t& Config::place(std::string_view knob) {
+  (void)at(knob);
+  return position(values_, knob)->second;
+}
+
 bool Config::has(std::string_view knob) const { return find_entry(values_, knob) != nullptr; }
 
 void Config::set(std::string_view knob, std::int64_t value) {

@@ -21,6 +21,8 @@ class Config {
   [[nodiscard]] std::int64_t at(std::string_view knob) const;
   [[nodiscard]] bool has(std::string_view knob) const;
   void set(std::string_view knob, std::int64_t value);
+  /// The place of a knob that is set, for writing many values; valid until another knob is set. Throws as at() does.
+  [[nodiscard]] std::int64_t& place(std::string_view knob);
 
   [[nodiscard]] const std::vector<std::pair<std::string, std::int64_t>>& values() const { return values_; }
 

@@ -6,10 +6,12 @@
 #include <functional>
 #include <optional>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "search/config.hpp"
+#include "search/diagram.hpp"
 
 namespace phitune {
 
@@ -32,7 +34,12 @@ struct Constraint {
   std::function<bool(const Config&)> holds;
 };
 
-/// Immutable after construction; thread-safe. Configs are ordered lexicographically by (knob order, value order). Constraints are tried in
+/// Immutable after construction; thread-safe. The configs are never listed: a rule is tried as soon as its knobs are set and once for each
+/// combination of their values, and prefixes that no later rule can tell apart are one (Diagram). So a product of 10^9 points takes
+/// milliseconds where its rules tie few knobs together, and size, index and neighbours never scan. What is costly is a rule that reads many
+/// knobs, or knobs far apart: between them, every combination of what it reads is kept. constraints.hpp has rules that refuse early.
+///
+/// Configs are ordered lexicographically by (knob order, value order). Constraints are tried in
 /// the order in which their knobs are all set, walking the knobs as given; of those that can be tried together, the first given first.
 class Space {
  public:
@@ -46,7 +53,7 @@ class Space {
   [[nodiscard]] static Space listed(std::vector<Knob> knobs, const std::vector<Config>& configs);
 
   [[nodiscard]] std::size_t size() const { return configs_.size(); }
-  [[nodiscard]] bool empty() const { return configs_.empty(); }
+  [[nodiscard]] bool empty() const { return size() == 0; }
   /// Points of the unconstrained product.
   [[nodiscard]] std::uint64_t product_size() const;
 
@@ -54,11 +61,19 @@ class Space {
   [[nodiscard]] Config at(std::size_t index) const;
   [[nodiscard]] std::optional<std::size_t> find(const Config& config) const;
 
-  /// `count` distinct indices drawn uniformly; all of them, shuffled, when count >= size().
+  /// `count` distinct indices drawn uniformly; all of them, shuffled, when count >= size(). Takes time and memory for `count`, not size().
   [[nodiscard]] std::vector<std::size_t> sample(std::size_t count, std::mt19937_64& rng) const;
 
-  /// Configs that differ in exactly one knob.
+  /// A config as positions: per knob, in order, the index of its value; `out` has a place for each. Throws std::out_of_range.
+  void positions(std::size_t index, std::span<std::uint16_t> out) const;
+  /// The inverse; positions beyond a knob's values are in no config.
+  [[nodiscard]] std::optional<std::size_t> find(std::span<const std::uint16_t> positions) const;
+
+  /// Configs that differ in exactly one knob, in rising order.
   [[nodiscard]] std::vector<std::size_t> neighbours(std::size_t index) const;
+
+  /// Configs that differ in one or two knobs by one step each (a categorical knob has no steps and stays), in rising order.
+  [[nodiscard]] std::vector<std::size_t> adjacent(std::size_t index) const;
 
   struct Removal {
     std::string reason;
@@ -74,12 +89,15 @@ class Space {
   /// Hash of knobs, values and surviving configs: equal spaces have equal hashes on every machine.
   [[nodiscard]] std::uint64_t hash() const;
 
+  /// Nodes of the diagram that holds the configs: what a space takes in memory, about 100 bytes each.
+  [[nodiscard]] std::size_t nodes() const { return configs_.nodes(); }
+
  private:
   Space() = default;
 
   std::vector<Knob> knobs_;
   std::vector<Constraint> constraints_;
-  std::vector<std::vector<std::uint16_t>> configs_;  // per config, the value index of each knob
+  Diagram configs_;
   std::vector<Removal> removals_;
   bool listed_ = false;  // made by listed(): what is not among configs_ broke a rule that is not known
 };

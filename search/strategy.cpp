@@ -2,69 +2,45 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
-#include <random>
 #include <stdexcept>
 
 #include <fmt/format.h>
 
-#include "search/names.hpp"
+#include "search/strategies/strategies.hpp"
+#include "search/text.hpp"
 
 namespace phitune {
 namespace {
 
-enum class Order { exhaustive, random };
-constexpr Names<Order, 2> order_names{"search strategy", {{{Order::exhaustive, "exhaustive"}, {Order::random, "random"}}}};
-
-// Walks an order fixed at the start; what it is told changes nothing but must make sense.
-class FixedOrder : public Strategy {
- public:
-  explicit FixedOrder(std::vector<std::size_t> order) : order_(std::move(order)), awaited_(order_.size(), false) {}
-
-  std::vector<std::size_t> ask(std::size_t count) override {
-    const std::size_t end = next_ + std::min(count, order_.size() - next_);
-    std::vector<std::size_t> asked(order_.begin() + static_cast<std::ptrdiff_t>(next_), order_.begin() + static_cast<std::ptrdiff_t>(end));
-    for (const std::size_t index : asked) awaited_[index] = true;
-    next_ = end;
-    return asked;
-  }
-
-  void tell(std::size_t index, Outcome /*outcome*/, double /*time_ms*/) override {
-    if (index >= awaited_.size() || !awaited_[index]) {
-      throw std::logic_error(fmt::format("config {} was not asked for, or told before", index));
-    }
-    awaited_[index] = false;
-  }
-
- private:
-  std::vector<std::size_t> order_;  // a permutation of the whole space
-  std::vector<bool> awaited_;
-  std::size_t next_ = 0;
+struct Named {
+  std::string_view name;
+  std::unique_ptr<Strategy> (*make)(const Space& space, std::uint64_t seed);
 };
 
-std::vector<std::size_t> in_order(const Space& space) {
-  std::vector<std::size_t> order(space.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  return order;
-}
+// The learner is the best at every size of space that was measured (docs/search.md); where a space is smaller than what it looks at before
+// it learns, it is random search without repeats.
+constexpr auto make_auto = make_forest;
+
+constexpr std::array strategies = {
+    Named{"auto", make_auto},   Named{"forest", make_forest},       Named{"genetic", make_genetic}, Named{"evolution", make_evolution},
+    Named{"local", make_local}, Named{"annealing", make_annealing}, Named{"random", make_random},   Named{"exhaustive", make_exhaustive}};
+
+constexpr auto names = [] {
+  std::array<std::string_view, strategies.size()> all;
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = strategies[i].name;
+  return all;
+}();
 
 }  // namespace
 
 std::unique_ptr<Strategy> make_strategy(std::string_view name, const Space& space, std::uint64_t seed) {
-  switch (order_names.parse(name)) {
-    case Order::exhaustive:
-      return std::make_unique<FixedOrder>(in_order(space));
-    case Order::random:
-      break;
-  }
-  std::mt19937_64 rng(seed);
-  return std::make_unique<FixedOrder>(space.sample(space.size(), rng));
+  const auto named = std::ranges::find(strategies, name, &Named::name);
+  if (named != strategies.end()) return named->make(space, seed);
+  const auto nearest = nearest_name(name, names);
+  throw std::invalid_argument(fmt::format("'{}' is not a search strategy ({}){}", name, list_names(names),
+                                          nearest ? fmt::format(": did you mean '{}'?", *nearest) : ""));
 }
 
-std::vector<std::string> strategy_names() {
-  std::vector<std::string> names;
-  for (const auto& [order, name] : order_names.entries) names.emplace_back(name);
-  return names;
-}
+std::vector<std::string> strategy_names() { return {names.begin(), names.end()}; }
 
 }  // namespace phitune

@@ -17,7 +17,7 @@ namespace phitune {
 
 /// How widely a sweep looks. Every limit's effect is stored with the sweep, so a table says how hard it was looked for.
 struct SearchPolicy {
-  std::string strategy = "random";
+  std::string strategy = "auto";
   std::size_t trials = 16;        // asked of the strategy for each group of stage problems, at the group's pivot chunk
   std::size_t carried = 3;        // best configs of the pivot that are tried at each other chunk size
   std::size_t lesser_trials = 3;  // for groups that only plans beyond the bound use: enough to compare strategies by

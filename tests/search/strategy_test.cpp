@@ -1,19 +1,21 @@
 #include "search/strategy.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <stdexcept>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include "search/constraints.hpp"
+#include "search/replay.hpp"
+#include "tests/search/random_problem.hpp"
 
 namespace phitune {
 namespace {
 
-Space space_of(std::int64_t points) {
-  Knob knob{"k", {}, ""};
-  for (std::int64_t i = 0; i < points; ++i) knob.values.push_back(i);
-  return Space({knob}, {});
-}
+Space space_of(std::int64_t points) { return Space({whole_numbers("k", 0, points - 1)}, {}); }
 
 std::vector<std::size_t> run(Strategy& strategy, std::size_t batch) {
   std::vector<std::size_t> order;
@@ -26,11 +28,17 @@ std::vector<std::size_t> run(Strategy& strategy, std::size_t batch) {
 }
 
 TEST(Strategy, EveryStrategyAsksEachConfigExactlyOnce) {
-  const Space space = space_of(57);
-  for (const std::string& name : strategy_names()) {
-    const auto order = run(*make_strategy(name, space, 5), 10);
-    EXPECT_EQ(order.size(), space.size()) << name;
-    EXPECT_EQ(std::set(order.begin(), order.end()).size(), space.size()) << name;
+  const std::uint64_t seed = fresh_seed();
+  SCOPED_TRACE(fmt::format("seed {}", seed));
+  const Space small = space_of(57);
+  const Space wide({whole_numbers("a", 1, 5), one_of("b", {"x", "y", "z"}), powers_of_two("c", 1, 8), whole_numbers("d", 7, 7)},
+                   {divides("c divides a", "c", "a")});
+  for (const Space* space : {&small, &wide}) {
+    for (const std::string& name : strategy_names()) {
+      const auto order = run(*make_strategy(name, *space, seed), 10);
+      EXPECT_EQ(order.size(), space->size()) << name;
+      EXPECT_EQ(std::set(order.begin(), order.end()).size(), space->size()) << name;
+    }
   }
 }
 
@@ -50,6 +58,111 @@ TEST(Strategy, RandomDependsOnTheSeedAloneAndNotOnTheBatch) {
   EXPECT_EQ(std::vector<std::size_t>(first.begin(), first.begin() + 5), (std::vector<std::size_t>{8, 1, 34, 2, 4}));
 }
 
+// A rugged bowl of 20 x 20 x 8 x 3 with one optimum, rules that leave half of it, and a part in which everything fails.
+RecordedSpace bowl() {
+  const std::vector<Knob> knobs = {whole_numbers("x", 1, 20), whole_numbers("y", 1, 20), powers_of_two("z", 1, 128),
+                                   one_of("mode", {"a", "b", "c"})};
+  RecordedSpace space{"bowl", Space(knobs, product_at_most("too large", {knobs[0], knobs[1]}, 100)), {}};
+  for (std::size_t i = 0; i < space.space.size(); ++i) {
+    const Config c = space.space.at(i);
+    const auto x = static_cast<double>(c.at("x")), y = static_cast<double>(c.at("y")), z = std::log2(static_cast<double>(c.at("z")));
+    const double time =
+        1 + 0.1 * std::abs(x - 12) + 0.1 * std::abs(y - 7) + 0.3 * std::abs(z - 5) + 0.5 * (c.at("mode") != 1) + 0.05 * std::fmod(x * y, 3);
+    space.trials.push_back({c.at("z") == 32 && c.at("x") > 14 ? Outcome::launch_failed : Outcome::ok, time, 1000});
+  }
+  return space;
+}
+
+// 4,000 configs and 250 trials: random search finds the optimum in one run of sixteen.
+TEST(Strategy, EveryLearnerComesNearTheOptimumOfARuggedBowl) {
+  const RecordedSpace space = bowl();
+  const double best = facts_of(space)->best_ms;
+  for (const std::string& name : strategy_names()) {
+    if (name == "random" || name == "exhaustive") continue;
+    double mean = 0;
+    for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+      const Replay run = replay(space, *make_strategy(name, space.space, seed), 250e3, Thinking::free);
+      EXPECT_EQ(run.trials, 250U);
+      mean += run.improvements.back().best_ms / best / 5;
+    }
+    EXPECT_LT(mean, 1.1) << name;
+    if (name == "auto") {
+      EXPECT_EQ(mean, 1) << "the default finds it";
+    }
+  }
+}
+
+TEST(Strategy, FailuresDoNotDerailALearner) {
+  const std::uint64_t seed = fresh_seed();
+  SCOPED_TRACE(fmt::format("seed {}", seed));
+  RecordedSpace space = bowl();
+  // Nine of ten fail, the best among them not.
+  std::mt19937_64 rng(seed);
+  const double best = facts_of(space)->best_ms;
+  for (RecordedTrial& trial : space.trials)
+    if (trial.time_ms > best && draw_below(10, rng) > 0) trial.outcome = Outcome::compile_failed;
+  for (const std::string& name : strategy_names()) {
+    if (name == "random" || name == "exhaustive") continue;
+    const Replay run = replay(space, *make_strategy(name, space.space, seed), 400e3, Thinking::free);
+    EXPECT_EQ(run.trials, 400U) << name;
+    ASSERT_FALSE(run.improvements.empty()) << name << " found none of the tenth that is right";
+  }
+}
+
+TEST(Strategy, AllFailingAndSinglePointSpacesEnd) {
+  const Space one = space_of(1), many = space_of(100);
+  for (const std::string& name : strategy_names()) {
+    EXPECT_EQ(run(*make_strategy(name, one, 3), 8).size(), 1U) << name;
+    const auto strategy = make_strategy(name, many, 3);
+    std::size_t asked = 0;
+    for (auto batch = strategy->ask(7); !batch.empty(); batch = strategy->ask(7)) {
+      for (const std::size_t index : batch) strategy->tell(index, Outcome::wrong_result, 0);
+      asked += batch.size();
+    }
+    EXPECT_EQ(asked, 100U) << name;
+  }
+}
+
+// The compile pool asks again before anything was told.
+TEST(Strategy, AskingAheadNeverRepeatsAndNeverEndsEarly) {
+  const Space space = space_of(90);
+  for (const std::string& name : strategy_names()) {
+    const auto strategy = make_strategy(name, space, 4);
+    std::set<std::size_t> all;
+    std::vector<std::size_t> waiting;
+    while (true) {
+      const auto asked = strategy->ask(6);
+      if (asked.empty()) break;
+      for (const std::size_t index : asked) EXPECT_TRUE(all.insert(index).second) << name;
+      waiting.insert(waiting.end(), asked.begin(), asked.end());
+      for (; waiting.size() > 20; waiting.erase(waiting.begin()))
+        strategy->tell(waiting.front(), Outcome::ok, 1.0 + static_cast<double>(waiting.front()));
+    }
+    EXPECT_EQ(all.size(), space.size()) << name;
+  }
+}
+
+TEST(Strategy, IsTheSameForASeedAndNotForAnother) {
+  const RecordedSpace space = bowl();
+  for (const std::string& name : strategy_names()) {
+    const auto order = [&](std::uint64_t seed) {
+      const auto strategy = make_strategy(name, space.space, seed);
+      std::vector<std::size_t> asked;
+      while (asked.size() < 120) {
+        for (const std::size_t index : strategy->ask(5)) {
+          strategy->tell(index, space.trials[index].outcome, space.trials[index].time_ms);
+          asked.push_back(index);
+        }
+      }
+      return asked;
+    };
+    EXPECT_EQ(order(1), order(1)) << name;
+    if (name != "exhaustive") {
+      EXPECT_NE(order(1), order(2)) << name;
+    }
+  }
+}
+
 TEST(Strategy, AnEmptySpaceIsDoneAtOnce) {
   const Space empty({{"k", {1}, ""}}, {{"never", {}, [](const Config&) { return false; }}});
   for (const std::string& name : strategy_names()) EXPECT_TRUE(make_strategy(name, empty, 0)->ask(8).empty()) << name;
@@ -57,12 +170,16 @@ TEST(Strategy, AnEmptySpaceIsDoneAtOnce) {
 
 TEST(Strategy, BeingToldNonsenseIsAnError) {
   const Space space = space_of(4);
-  const auto strategy = make_strategy("exhaustive", space, 0);
-  EXPECT_THROW(strategy->tell(0, Outcome::ok, 1), std::logic_error);
-  ASSERT_EQ(strategy->ask(1).size(), 1);
-  strategy->tell(0, Outcome::ok, 1);
-  EXPECT_THROW(strategy->tell(0, Outcome::ok, 1), std::logic_error);
-  EXPECT_THROW(strategy->tell(99, Outcome::ok, 1), std::logic_error);
+  for (const std::string& name : strategy_names()) {
+    const auto strategy = make_strategy(name, space, 0);
+    EXPECT_THROW(strategy->tell(0, Outcome::ok, 1), std::logic_error) << name;
+    const auto asked = strategy->ask(1);
+    ASSERT_EQ(asked.size(), 1) << name;
+    EXPECT_THROW(strategy->tell(asked[0], Outcome::ok, std::nan("")), std::logic_error) << name;
+    strategy->tell(asked[0], Outcome::ok, 1);
+    EXPECT_THROW(strategy->tell(asked[0], Outcome::ok, 1), std::logic_error) << name;
+    EXPECT_THROW(strategy->tell(99, Outcome::ok, 1), std::logic_error) << name;
+  }
 }
 
 TEST(Strategy, AnUnknownNameListsTheKnownOnes) {
@@ -71,7 +188,10 @@ TEST(Strategy, AnUnknownNameListsTheKnownOnes) {
     (void)make_strategy("rundom", space, 0);
     FAIL();
   } catch (const std::invalid_argument& error) {
-    EXPECT_STREQ(error.what(), "'rundom' is not a search strategy (exhaustive or random): did you mean 'random'?");
+    EXPECT_STREQ(
+        error.what(),
+        "'rundom' is not a search strategy (auto, forest, genetic, evolution, local, annealing, random or exhaustive): did you mean "
+        "'random'?");
   }
 }
 

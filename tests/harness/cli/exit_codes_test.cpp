@@ -52,7 +52,7 @@ TEST(ExitCodes, WrongUsageIsTwoAndNamesTheWord) {
           {{"db", "chek"}, 2, {"'chek'", "did you mean check?", "phitune db --help"}},
           {{"sweep"}, 2, {"no problem given", "--suite"}},
           {{"verify"}, 2, {"nothing to verify", "--db"}},
-          {{"sweep", "--strategy", "genetic"}, 2, {"genetic", "exhaustive", "random"}},
+          {{"sweep", "--strategy", "luck"}, 2, {"luck", "exhaustive", "random"}},
           {{"sweep", "--trials", "0"}, 2, {"--trials", "at least 1"}},
           {{"sweep", "--carried", "-1"}, 2, {"--carried", "at least 0"}},
           {{"export", "--format", "xml"}, 2, {"xml", "json"}},

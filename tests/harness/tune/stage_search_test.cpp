@@ -162,7 +162,7 @@ TEST(StageSearch, GroupsDoNotAllWalkTheirSpacesAlike) {
   std::set<std::vector<std::size_t>> orders;
   std::size_t large = 0;
   for (const StageGroup& group : search.groups) {
-    if (group.space->size() < 60 || group.first.size() < 16) continue;
+    if (group.space->size() < 60 || group.first.size() < 12) continue;
     ++large;
     orders.insert(group.first);
   }
