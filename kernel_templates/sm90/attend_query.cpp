@@ -21,7 +21,7 @@ std::int64_t works(const StageProblem& s, const Config& c) {
 }
 
 // Addresses of the copies of a tile of keys, which are unrolled, and loop state.
-std::int64_t loader_registers(const StageProblem& s) { return (40 + (s.problem.d + s.problem.e) / 8 + 7) / 8 * 8; }
+std::int64_t loader_registers(const StageProblem& s) { return (40 + (s.problem.d + s.problem.e) / 4 + 7) / 8 * 8; }
 
 // What the warpgroups that multiply may have once the loading one has given its share away.
 std::int64_t consumer_registers(const StageProblem& s, const Config& c) {

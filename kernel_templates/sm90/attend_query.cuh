@@ -1,13 +1,13 @@
-// attention and query_state in one kernel, on Hopper: y_i = (sum_j w_ij v_j + exp(G_i) phi(q_i) S) / (sum_j w_ij + exp(G_i) phi(q_i) z) over
-// the keys j <= i of the chunk. Nothing but y leaves the block.
+// attention and query_state in one kernel, on Hopper: y_i = (sum_j w_ij v_j + exp(G_i) phi(q_i) S) / (sum_j w_ij + exp(G_i) phi(q_i) z)
+// over the keys j <= i of the chunk. Nothing but y leaves the block.
 //
-// A work is 64 query rows per warpgroup of one head and chunk. The accumulators take, in this order, so that no exponent is above 0:
+// A work is 64 query rows per warpgroup of one head and chunk. The accumulators take, in this order:
 //   phi(q) S, with the denominator as eight columns more;
 //   times exp(G_ref), G_ref the gate of the last key before the block's rows (all gates count from the chunk's start);
-//   the tiles of keys before the block's rows, each key weighted with exp(G_ref - G_j);
-//   times exp(G_i - G_ref), row by row;
-//   the tiles among the block's rows, each weight with its own exp(G_i - G_j).
-// S carries scale^p and the other weights do not, so phi(q) S is divided by it; it cancels under normalisation.
+//   the tiles of keys up to the diagonal, each key weighted with exp(G_ref - G_j), ones beside V adding to the denominator;
+//   times exp(G_i - G_ref), row by row, which cancels under normalisation.
+// Where gates fall too steeply among the rows, their factors come before those keys, whose weights then have exp(G_i - G_j) each. S
+// carries scale^p and the other weights do not, so phi(q) S is divided by it; it cancels under normalisation.
 //
 // One warpgroup loads: queries, then the stages of S by bulk copies and the tiles of keys by cp.async, all through one ring. Blocks are
 // persistent: loading goes on through the ends of works.
@@ -34,6 +34,8 @@ struct AttendQuery {
   int batch, head, kv_head, chunk, start, length, first;  // rows [first, ...) of a chunk of `length` tokens that begins at token `start`
   int tiles, whole;                                       // key tiles, and how many of them lie before all of the block's rows
   bool multiplies;                                        // there is a state before the chunk
+  bool split;                                             // gates of the rows' own keys are factors too
+  F2 reference;                                           // G_ref; at the chunk's start gates are 0
 
   PHITUNE_DEVICE explicit AttendQuery(const Args& a) : args(a) {}
 
@@ -62,15 +64,39 @@ struct AttendQuery {
     tiles = ceil_div(reach, keys);
     whole = first / keys;
     multiplies = chunk > 0 || args.initial_state != nullptr;
-    return first < length;
+    if (first >= length) return false;
+    return true;
+  }
+
+  /// G_ref and whether gates may be split: by the loading threads, from memory.
+  PHITUNE_DEVICE void find_reference() {
+    reference = F2{0.0f, 0.0f};
+    split = true;
+    if constexpr (C.gated) {
+      const int reach = first + L.block_rows < length ? first + L.block_rows : length;
+      if (whole > 0) reference = chunk_gates()[whole * keys - 1];
+      split = Tiles::may_split(reference, chunk_gates()[reach - 1]);
+    }
+  }
+  // Beside the queries, for the others, who would have to wait for memory.
+  PHITUNE_DEVICE static F4* reference_of(int query_turn) {
+    return reinterpret_cast<F4*>(shared_memory() + L.gates_at) + query_turn % C.query_tiles;
+  }
+  PHITUNE_DEVICE void take_reference(int query_turn) {
+    const F4 found = *reference_of(query_turn);
+    reference = F2{found.x, found.y};
+    split = found.z != 0.0f;
   }
 
   PHITUNE_DEVICE static Barrier* barrier(int index) { return reinterpret_cast<Barrier*>(shared_memory() + L.barriers_at) + index; }
-  PHITUNE_DEVICE static Barrier* full(int turn) { return barrier(turn % C.stages); }
-  PHITUNE_DEVICE static Barrier* empty(int turn) { return barrier(C.stages + turn % C.stages); }
+  // (Unsigned: signed division rounds to zero, at the price of some instructions.)
+  PHITUNE_DEVICE static int slot_of(int turn) { return static_cast<int>(static_cast<u32>(turn) % C.stages); }
+  PHITUNE_DEVICE static int phase_of(int turn) { return static_cast<int>(static_cast<u32>(turn) / C.stages & 1); }
+  PHITUNE_DEVICE static Barrier* full(int turn) { return barrier(slot_of(turn)); }
+  PHITUNE_DEVICE static Barrier* empty(int turn) { return barrier(C.stages + slot_of(turn)); }
   PHITUNE_DEVICE static Barrier* queries_full(int turn) { return barrier(2 * C.stages + turn % C.query_tiles); }
   PHITUNE_DEVICE static Barrier* queries_empty(int turn) { return barrier(2 * C.stages + C.query_tiles + turn % C.query_tiles); }
-  PHITUNE_DEVICE static char* slot(int turn) { return shared_memory() + L.ring_at + turn % C.stages * L.slot_bytes; }
+  PHITUNE_DEVICE static char* slot(int turn) { return shared_memory() + L.ring_at + slot_of(turn) * L.slot_bytes; }
   PHITUNE_DEVICE static char* queries(int turn) { return shared_memory() + L.queries_at + turn % C.query_tiles * L.query_bytes; }
   PHITUNE_DEVICE static u32* table() { return reinterpret_cast<u32*>(shared_memory() + L.table_at); }
 
@@ -83,7 +109,7 @@ struct AttendQuery {
       }
       PHITUNE_UNROLL
       for (int i = 0; i < C.query_tiles; ++i) {
-        barrier_init(queries_full(i), 128);
+        barrier_init(queries_full(i), 128 + 1);  // copies landed, G_ref written
         barrier_init(queries_empty(i), L.consumers / 32);
       }
       barrier_init_fence();
@@ -95,9 +121,6 @@ struct AttendQuery {
   PHITUNE_DEVICE const F2* chunk_gates() const {
     return reinterpret_cast<const F2*>(args.gates) + (static_cast<i64>(batch) * args.hk + kv_head) * args.t + start;
   }
-  /// That of the last key before the block's rows; the chunk's start has gate 0.
-  PHITUNE_DEVICE F2 reference_gate() const { return whole > 0 ? chunk_gates()[whole * keys - 1] : F2{0.0f, 0.0f}; }
-
   // ---- the warpgroup that loads ----
 
   PHITUNE_DEVICE void load_queries(int query_turn) const {
@@ -115,6 +138,10 @@ struct AttendQuery {
       target += rows_at_once * State::L.q_stride;
     }
     barrier_arrive_after_copies(queries_full(query_turn));
+    if (thread_index() == L.consumers) {
+      *reference_of(query_turn) = F4{reference.x, reference.y, split ? 1.0f : 0.0f, 0.0f};
+      barrier_arrive(queries_full(query_turn));
+    }
   }
 
   /// All threads wait for a slot, so that none falls a phase behind; one starts the copy, and arrives for all.
@@ -123,7 +150,7 @@ struct AttendQuery {
     const char* source = static_cast<const char*>(args.state) + matrix * (State::L.rows * (accumulators * 2) * 2);
     PHITUNE_NO_UNROLL
     for (int stage = 0; stage < State::L.stage_count; ++stage, ++turn) {
-      barrier_wait(empty(turn), (turn / C.stages & 1) ^ 1);
+      barrier_wait(empty(turn), phase_of(turn) ^ 1);
       if (thread_index() == L.consumers) {
         barrier_arrive_expect(full(turn), State::L.stage_bytes);
         bulk_copy(slot(turn), source, State::L.stage_bytes, full(turn));
@@ -138,16 +165,16 @@ struct AttendQuery {
     const u16* v = static_cast<const u16*>(args.v) + batch * args.v_strides.b + kv_head * args.v_strides.h + start * args.v_strides.t;
     const int own_key = thread_index() % 128;
     const auto gate_of = [&](int tile) { return chunk_gates()[tile * keys + own_key < length ? tile * keys + own_key : length - 1]; };
-    F2 reference{}, gate{};
-    if (C.gated && own_key < keys) reference = reference_gate(), gate = gate_of(0);
+    F2 gate{};
+    if (C.gated && own_key < keys) gate = gate_of(0);
     PHITUNE_NO_UNROLL
     for (int tile = 0; tile < tiles; ++tile, ++turn) {
-      barrier_wait(empty(turn), (turn / C.stages & 1) ^ 1);
+      barrier_wait(empty(turn), phase_of(turn) ^ 1);
       Tiles::copy(slot(turn), k, args.k_strides.t, v, args.v_strides.t, length - tile * keys);
       barrier_arrive_after_copies(full(turn));
-      if (C.gated && own_key < keys) {
-        Tiles::store_gate(slot(turn), own_key, tile < whole, reference, gate);
-        gate = gate_of(tile + 1);
+      if (own_key < keys) {
+        Tiles::store_key(slot(turn), own_key, split || tile < whole, reference, gate);
+        if constexpr (C.gated) gate = gate_of(tile + 1);
       }
       warp_barrier();
       if (lane() == 0) barrier_arrive(full(turn));
@@ -162,31 +189,19 @@ struct AttendQuery {
   struct Ring {
     int base;
     PHITUNE_DEVICE const char* stage(int i) const { return slot(base + i); }
-    PHITUNE_DEVICE void wait(int i) const { barrier_wait(full(base + i), (base + i) / C.stages & 1); }
+    PHITUNE_DEVICE void wait(int i) const { barrier_wait(full(base + i), phase_of(base + i)); }
     PHITUNE_DEVICE void release(int i) const {
       if (lane() == 0) barrier_arrive(empty(base + i));
     }
   };
-  PHITUNE_DEVICE static void wait_for_tile(int turn) {
-    barrier_wait(full(turn), turn / C.stages & 1);
-    fence_async_shared();
-  }
-  PHITUNE_DEVICE static void release(int turn) {
-    if (lane() == 0) barrier_arrive(empty(turn));
-  }
-
-  // What the two rows of a thread, 8 apart, have so far, and what it takes to go on.
+  // What the two rows of a thread, 8 apart, have so far.
   struct Rows {
-    float acc[1][accumulators];  // e columns, then what the state contributes to the denominator
-    float sum[2];                // what the keys contribute
-    F2 gates[2];
-    bool begun;  // acc holds something
+    float acc[1][accumulators];  // e columns, then the denominator's
+    bool begun;                  // acc holds something
 
-    PHITUNE_DEVICE typename Tiles::Output& out() { return reinterpret_cast<typename Tiles::Output&>(acc[0]); }
     PHITUNE_DEVICE void scale(const float (&factor)[2]) {
       PHITUNE_UNROLL
       for (int i = 0; i < accumulators; ++i) acc[0][i] *= factor[i % 4 / 2];
-      sum[0] *= factor[0], sum[1] *= factor[1];
       settle(acc[0]);
     }
   };
@@ -203,106 +218,65 @@ struct AttendQuery {
     }
   }
 
-  template <bool Before>
-  PHITUNE_DEVICE void weigh(typename Tiles::Weights& w, Rows& rows, typename Tiles::Scores& scores, int turn, int tile) const {
-    settle(scores);
-    if constexpr (Before)
-      Tiles::weigh_before(w, rows.sum, scores, slot(turn));
-    else
-      Tiles::weigh_among(w, rows.sum, scores, slot(turn), tile * keys, first + row_of(0), rows.gates);
-    PHITUNE_UNROLL
-    for (int step = 0; step < Tiles::key_steps; ++step) settle(w[step]);
-  }
+  PHITUNE_DEVICE F2 row_gate(int h) const { return chunk_gates()[first + row_of(h) < length ? first + row_of(h) : length - 1]; }
 
-  /// Tiles [begin, end), all before the block's rows or all among them, of which `begin` is in the ring at `turn`. Nothing is in flight
-  /// before and after.
-  template <bool Before>
-  PHITUNE_DEVICE void walk(Rows& rows, const char* query_tile, int begin, int end, int& turn) const {
-    if (begin >= end) return;
-    typename Tiles::Scores scores;
-    typename Tiles::Weights w;
-    typename Tiles::Queries q;
-    if constexpr (C.overlap) {
-      load_fragments(q, query_tile);
-      wait_for_tile(turn);
-      wgmma_fence();
-      Tiles::multiply_keys(scores, q, slot(turn));
-      wgmma_commit();
-      wgmma_wait<0>();
-      PHITUNE_NO_UNROLL
-      for (int tile = begin; tile + 1 < end; ++tile, ++turn) {
-        weigh<Before>(w, rows, scores, turn, tile);
-        wait_for_tile(turn + 1);
-        wgmma_fence();
-        Tiles::multiply_values(rows.out(), w, slot(turn), rows.begun);
-        Tiles::multiply_keys(scores, q, slot(turn + 1));
-        wgmma_commit();
-        rows.begun = true;
-        wgmma_wait<0>();
-        release(turn);
-      }
-      weigh<Before>(w, rows, scores, turn, end - 1);
-      wgmma_fence();
-      Tiles::multiply_values(rows.out(), w, slot(turn), rows.begun);
-      wgmma_commit();
-      rows.begun = true;
-      wgmma_wait<0>();
-      release(turn++);
-    } else {
-      PHITUNE_NO_UNROLL
-      for (int tile = begin; tile < end; ++tile, ++turn) {
+  /// The keys up to the diagonal, of which the first `own` tiles concern this warpgroup.
+  PHITUNE_DEVICE void attend(Rows& rows, const char* query_tile, int own, const Ring& ring) const {
+    const auto from = [&](int tile) { return tile * keys - first - row_of(0); };
+    const auto read = [&](typename Tiles::Queries& q) { load_fragments(q, query_tile); };
+    const auto before = [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile) {
+      Tiles::template weigh_split<false>(w, s, ring.stage(tile), 0);
+    };
+    const auto diagonal = [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile) {
+      Tiles::template weigh_split<true>(w, s, ring.stage(tile), from(tile));
+    };
+    if (split) {
+      if constexpr (C.overlap) {
+        typename Tiles::Queries q;
         load_fragments(q, query_tile);
-        wait_for_tile(turn);
-        wgmma_fence();
-        Tiles::multiply_keys(scores, q, slot(turn));
-        wgmma_commit();
-        wgmma_wait<0>();
-        weigh<Before>(w, rows, scores, turn, tile);
-        wgmma_fence();
-        Tiles::multiply_values(rows.out(), w, slot(turn), rows.begun);
-        wgmma_commit();
-        rows.begun = true;
-        wgmma_wait<0>();
-        release(turn);
+        Tiles::walk_overlapped(rows.acc[0], rows.begun, q, 0, own, ring, before, diagonal);
+      } else {
+        Tiles::walk_in_turn(rows.acc[0], rows.begun, read, 0, own - 1, ring, before);
+        Tiles::walk_in_turn(rows.acc[0], rows.begun || own > 1, read, own - 1, own, ring, diagonal);
       }
+      if constexpr (C.gated && !C.normalised) rows.scale({gate_weight(row_gate(0), reference), gate_weight(row_gate(1), reference)});
+      return;
     }
-    settle(rows.acc[0]);
+    const F2 gates[2] = {row_gate(0), row_gate(1)};
+    Tiles::walk_in_turn(rows.acc[0], rows.begun, read, 0, whole, ring, before);
+    if (rows.begun || whole > 0) rows.scale({gate_weight(gates[0], reference), gate_weight(gates[1], reference)});
+    Tiles::walk_in_turn(rows.acc[0], rows.begun || whole > 0, read, whole, own, ring,
+                        [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile) {
+                          Tiles::weigh_exactly(w, s, ring.stage(tile), from(tile), gates);
+                        });
   }
 
-  PHITUNE_DEVICE void multiply(Rows& rows, int& turn, int query_turn) const {
+  PHITUNE_DEVICE void multiply(Rows& rows, int& turn, int query_turn) {
     barrier_wait(queries_full(query_turn), query_turn / C.query_tiles & 1);
+    take_reference(query_turn);
     const char* const query_tile = queries(query_turn);
-    rows.sum[0] = rows.sum[1] = 0.0f;
     rows.begun = multiplies;
     if (multiplies) {
       const char* const own_row = query_tile + (State::warp_row() + lane() / 4) * State::L.q_stride;
+      // Formed before: the gate comes from memory.
+      float factor[1] = {gate_weight(reference) / Tiles::power(args.scale)};
+      settle(factor);
       State::multiply(rows.acc, own_row, table(), Ring{turn});
       turn += State::L.stage_count;
-      const float factor = gate_weight(reference_gate()) / Tiles::power(args.scale);
-      rows.scale({factor, factor});
-    } else {
-      PHITUNE_UNROLL
-      for (int i = C.e / 2; i < accumulators; ++i) rows.acc[0][i] = 0.0f;
-    }
-    if constexpr (C.gated) {
-      PHITUNE_UNROLL
-      for (int h = 0; h < 2; ++h) rows.gates[h] = chunk_gates()[first + row_of(h) < length ? first + row_of(h) : length - 1];
-    }
-    walk<true>(rows, query_tile, 0, whole, turn);
-    if (C.gated && rows.begun) {
-      const F2 reference = reference_gate();
-      rows.scale({gate_weight(rows.gates[0], reference), gate_weight(rows.gates[1], reference)});
+      rows.scale({factor[0], factor[0]});
     }
     // Tiles past a warpgroup's own rows have nothing for it.
     const int last_row = first + (thread_index() / 128 + 1) * 64 - 1;
     const int own = last_row / keys + 1 < tiles ? last_row / keys + 1 : tiles;
-    walk<false>(rows, query_tile, whole, own, turn);
+    const Ring ring{turn};
+    attend(rows, query_tile, own, ring);
     if (lane() == 0) barrier_arrive(queries_empty(query_turn));
     // (Released once they have come: earlier, the barrier would take it for the tile before in the same slot.)
-    for (int tile = own; tile < tiles; ++tile, ++turn) {
-      barrier_wait(full(turn), turn / C.stages & 1);
-      release(turn);
+    for (int tile = own; tile < tiles; ++tile) {
+      ring.wait(tile);
+      ring.release(tile);
     }
+    turn += tiles;
   }
 
   PHITUNE_DEVICE void write(Rows& rows) const {
@@ -310,8 +284,8 @@ struct AttendQuery {
     PHITUNE_UNROLL
     for (int h = 0; h < 2; ++h) {
       if constexpr (C.normalised) {
-        // phi(q) z is spread over the columns that hold the terms of z.
-        float sum = rows.sum[h] + rows.acc[0][accumulators - 4 + 2 * h] + rows.acc[0][accumulators - 4 + 2 * h + 1];
+        // The denominator is spread over the columns that hold the terms of z.
+        float sum = rows.acc[0][accumulators - 4 + 2 * h] + rows.acc[0][accumulators - 4 + 2 * h + 1];
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);
         // The reciprocal of a very small sum would overflow: lift both sides first.
@@ -366,6 +340,7 @@ PHITUNE_DEVICE void attend_query(const Args& args) {
     PHITUNE_NO_UNROLL
     for (int work = block_index_x(); work < works; work += grid_size_x()) {
       if (!kernel.set_work(work)) continue;
+      kernel.find_reference();
       kernel.load_queries(query_turn++);
       if (kernel.multiplies) kernel.load_state(turn);
       kernel.load_tiles(turn);

@@ -3,9 +3,6 @@
 // A matrix product per (b, query head, chunk): M = tokens, N = e columns and 8 that hold the denominator, K = D rows of the state. A =
 // phi(q) is formed in registers, a batch of k16 steps ahead of the tensor cores. B = S comes from memory as it is, in core matrices
 // (Path::sm90), by bulk copies that one warp issues into a ring of stages.
-//
-// Rows of the state come in groups of 8 tuples (rows of phi of degree p-1) times the d_tile features of the last tile. Thread t of a quad
-// takes tuples 2t and 2t+1, one for each k half, so a group costs it one product for its two scalars and one packed multiply per pair slot.
 #pragma once
 
 #include "kernel_templates/common/args.cuh"
@@ -13,30 +10,17 @@
 #include "kernel_templates/common/gate.cuh"
 #include "kernel_templates/common/instructions_sm90.cuh"
 #include "kernel_templates/sm90/query_state_config.cuh"
+#include "kernel_templates/sm90/state_product.cuh"
 
 namespace phitune::sm90 {
 
 template <QueryStateConfig C>
 struct QueryState {
   static constexpr QueryStateLayout L = query_state_layout(C);
-  static constexpr int thread_rows = 2 * C.m_tiles;  // rows of A a thread holds slots of
-  static constexpr int feature_pairs = C.d_tile / 2;
-  static constexpr int lower_degree = C.p - 2;  // scalars of a tuple besides its last feature
-  static constexpr int batches = C.steps / C.batch;
-  static constexpr int accumulators = L.columns / 2;
+  using State = StateProduct<state_product(C)>;
+  static constexpr int accumulators = State::accumulators;
 
-  static_assert(C.p >= 2 && C.d % C.d_tile == 0 && C.d % 16 == 0 && C.e % 16 == 0 && C.d <= 128,
-                "table entries are byte offsets in one byte");
-  static_assert(L.rows % (8 * C.d_tile) == 0 && C.steps % L.group_steps == 0 && L.rows % (C.steps * 16) == 0);
-  static_assert(batches % 2 == 0 && C.steps % C.batch == 0, "the two sets of fragments take turns");
-
-  // What a thread reads of its query rows for one group, before any arithmetic: issued one group ahead.
-  struct Tuples {
-    u32 last[thread_rows];  // the last features of tuples 2t and 2t+1
-    u16 lower[thread_rows][lower_degree > 0 ? lower_degree : 1];
-  };
-  using Scalars = u32[thread_rows][2];
-  using Base = u32[thread_rows][feature_pairs];
+  static_assert(C.e % 16 == 0);
 
   // What a block computes: tokens [first_token, first_token + valid_rows) of one query head.
   struct Place {
@@ -45,7 +29,7 @@ struct QueryState {
 
   const Args& args;
   Place place;
-  float acc[C.m_tiles][accumulators];
+  typename State::Accumulators acc;
 
   PHITUNE_DEVICE QueryState(const Args& a, int block) : args(a) { set_place(block); }
 
@@ -66,6 +50,9 @@ struct QueryState {
     place.valid_rows = chunk_end - place.first_token;
   }
 
+  // (Unsigned: signed division rounds to zero, at the price of some instructions.)
+  PHITUNE_DEVICE static int slot_of(int turn) { return static_cast<int>(static_cast<u32>(turn) % C.stages); }
+  PHITUNE_DEVICE static int phase_of(int turn) { return static_cast<int>(static_cast<u32>(turn) / C.stages & 1); }
   PHITUNE_DEVICE static Barrier* full(int slot) { return reinterpret_cast<Barrier*>(shared_memory() + L.barriers_at) + slot; }
   PHITUNE_DEVICE static Barrier* empty(int slot) { return full(C.stages + slot); }
   PHITUNE_DEVICE static char* q_tile() { return shared_memory() + L.q_at; }
@@ -88,14 +75,14 @@ struct QueryState {
 
   PHITUNE_DEVICE void feed() const {
     const i64 matrix = (static_cast<i64>(place.batch) * args.hk + place.kv_head) * args.chunks + place.chunk;
-    const char* source = static_cast<const char*>(args.state) + matrix * (L.rows * L.columns * 2);
+    const char* source = static_cast<const char*>(args.state) + matrix * (State::L.rows * accumulators * 4);
     PHITUNE_NO_UNROLL
-    for (int stage = 0; stage < L.stage_count; ++stage) {
-      const int slot = stage % C.stages;
-      barrier_wait(empty(slot), (stage / C.stages & 1) ^ 1);
-      barrier_arrive_expect(full(slot), L.stage_bytes);
-      bulk_copy(ring() + slot * L.stage_bytes, source, L.stage_bytes, full(slot));
-      source += L.stage_bytes;
+    for (int stage = 0; stage < State::L.stage_count; ++stage) {
+      const int slot = slot_of(stage);
+      barrier_wait(empty(slot), phase_of(stage) ^ 1);
+      barrier_arrive_expect(full(slot), State::L.stage_bytes);
+      bulk_copy(ring() + slot * State::L.stage_bytes, source, State::L.stage_bytes, full(slot));
+      source += State::L.stage_bytes;
     }
   }
 
@@ -110,147 +97,27 @@ struct QueryState {
       const int row = at / vectors, column = at % vectors;
       const int token = place.first_token + (row < place.valid_rows ? row : 0);
       const u16* const from = source + token * args.q_strides.t + column * 8;
-      if (row < L.block_rows) cp_async_16(q_tile() + row * L.q_stride + column * 16, from, row < place.valid_rows);
+      if (row < L.block_rows) cp_async_16(q_tile() + row * State::L.q_stride + column * 16, from, row < place.valid_rows);
     }
     cp_async_commit();
   }
 
-  // An entry holds byte offsets in a query row: of the last feature of a tuple, of its lower features, and of the last tile (high byte).
-  PHITUNE_DEVICE static void build_table() {
-    constexpr int entries = (L.groups + 2) * L.table_lanes;
-    PHITUNE_NO_UNROLL
-    for (int at = thread_index(); at < entries; at += L.consumers) {
-      u32 entry = 0;
-      if (at < L.groups * L.table_lanes) {
-        const tspow::Indices x = tspow::decode(at * (8 * C.d_tile / L.table_lanes), C.p, C.d_tile);
-        entry = static_cast<u32>(x.i[C.p - 1]) << 25 | static_cast<u32>(x.i[C.p - 2]) << 1;
-        PHITUNE_UNROLL
-        for (int k = 0; k < lower_degree; ++k) entry |= static_cast<u32>(x.i[k]) << (8 * k + 9);
-      }
-      table()[at] = entry;
-    }
-  }
-
-  // ---- forming phi(q) ----
-
-  PHITUNE_DEVICE static int row_of(int r) {
-    return warp() / 4 * (64 * C.m_tiles) + warp() % 4 * 16 + (r / 2) * 64 + (r % 2) * 8 + lane() / 4;
-  }
-  PHITUNE_DEVICE static constexpr int row_step(int r) { return (r / 2 * 64 + r % 2 * 8) * L.q_stride; }
-
-  PHITUNE_DEVICE static u32 entry_of(int group) {
-    if constexpr (L.table_lanes == 1)
-      return table()[group];
-    else
-      return table()[group * 4 + lane() % 4];
-  }
-
-  PHITUNE_DEVICE static void read_tuples(Tuples& out, const char* queries, u32 entry) {
-    const char* const last = queries + (entry & 0xffu) + (L.table_lanes == 1 ? lane() % 4 * 4 : 0);
-    PHITUNE_UNROLL
-    for (int r = 0; r < thread_rows; ++r) {
-      out.last[r] = *reinterpret_cast<const u32*>(last + row_step(r));
-      PHITUNE_UNROLL
-      for (int k = 0; k < lower_degree; ++k)
-        out.lower[r][k] = *reinterpret_cast<const u16*>(queries + (entry >> (8 * k + 8) & 0xffu) + row_step(r));
-    }
-  }
-
-  PHITUNE_DEVICE static u32 twice(u32 packed, bool high) { return permute_bytes(packed, packed, high ? 0x3232u : 0x1010u); }
-
-  PHITUNE_DEVICE static void finish_tuples(Scalars& out, const Tuples& in) {
-    PHITUNE_UNROLL
-    for (int r = 0; r < thread_rows; ++r) {
-      u32 both = in.last[r];
-      PHITUNE_UNROLL
-      for (int k = lower_degree - 1; k >= 0; --k) both = mul_bf16x2(both, twice(in.lower[r][k], false));
-      out[r][0] = twice(both, false), out[r][1] = twice(both, true);
-    }
-  }
-
-  // The features of the last tile, all of them in every thread.
-  PHITUNE_DEVICE static void read_base(Base& out, const char* queries, u32 entry) {
-    PHITUNE_UNROLL
-    for (int r = 0; r < thread_rows; ++r) {
-      const char* const at = queries + (entry >> 24) + row_step(r);
-      if constexpr (C.d_tile >= 8) {
-        PHITUNE_UNROLL
-        for (int i = 0; i < feature_pairs / 4; ++i) {
-          const U4 v = reinterpret_cast<const U4*>(at)[i];
-          out[r][4 * i] = v.x, out[r][4 * i + 1] = v.y, out[r][4 * i + 2] = v.z, out[r][4 * i + 3] = v.w;
-        }
-      } else if constexpr (C.d_tile == 4) {
-        const U2 v = *reinterpret_cast<const U2*>(at);
-        out[r][0] = v.x, out[r][1] = v.y;
-      } else {
-        out[r][0] = *reinterpret_cast<const u32*>(at);
-      }
-    }
-  }
-
   // ---- the product ----
 
-  PHITUNE_DEVICE void product() {
-    const char* const queries = q_tile() + row_of(0) * L.q_stride;
-    // What the next group needs is read before the products of this one are waited for, and its entry of the table a group earlier still.
-    Tuples tuples;
-    Base base, next_base;
-    u32 next = entry_of(1);
-    read_tuples(tuples, queries, entry_of(0));
-    read_base(next_base, queries, entry_of(0));
-    Scalars scalars;
-    u32 fragments[2][C.batch][C.m_tiles][4];
+  /// Row in the block of slot `r` of a thread.
+  PHITUNE_DEVICE static int row_of(int r) { return State::warp_row() + State::row_offset(r) + lane() / 4; }
 
-    int group = 0;
-    PHITUNE_NO_UNROLL
-    for (int stage = 0; stage < L.stage_count; ++stage) {
-      const int slot = stage % C.stages;
-      const SharedMatrix state = core_matrices(ring() + slot * L.stage_bytes, L.step_bytes / 2, 128);
-      PHITUNE_UNROLL
-      for (int batch = 0; batch < batches; ++batch) {
-        auto& a = fragments[batch % 2];
-        PHITUNE_UNROLL
-        for (int k = 0; k < C.batch; ++k) {
-          const int pair = (batch * C.batch + k) % L.group_steps;
-          if (pair == 0) {
-            finish_tuples(scalars, tuples);
-            PHITUNE_UNROLL
-            for (int r = 0; r < thread_rows; ++r) {
-              PHITUNE_UNROLL
-              for (int i = 0; i < feature_pairs; ++i) base[r][i] = next_base[r][i];
-            }
-            read_tuples(tuples, queries, next);
-            read_base(next_base, queries, next);
-            next = entry_of(++group + 1);
-          }
-          PHITUNE_UNROLL
-          for (int r = 0; r < thread_rows; ++r) {
-            PHITUNE_UNROLL
-            for (int s = 0; s < 2; ++s) a[k][r / 2][r % 2 + 2 * s] = mul_bf16x2(scalars[r][s], base[r][pair]);
-          }
-        }
-        if (batch == 0) barrier_wait(full(slot), stage / C.stages & 1);
-        PHITUNE_UNROLL
-        for (int k = 0; k < C.batch; ++k) {
-          PHITUNE_UNROLL
-          for (int m = 0; m < C.m_tiles; ++m) settle(a[k][m]);
-        }
-        wgmma_fence();
-        PHITUNE_UNROLL
-        for (int k = 0; k < C.batch; ++k) {
-          PHITUNE_UNROLL
-          for (int m = 0; m < C.m_tiles; ++m)
-            wgmma_bf16<L.columns, true>(acc[m], a[k][m], state.at((batch * C.batch + k) * L.step_bytes), stage + batch + k > 0);
-        }
-        wgmma_commit();
-        // The batch before is done: its fragments may be overwritten, and if it was a stage's last, the stage.
-        wgmma_wait<1>();
-        if (batch == 0 && stage > 0 && lane() == 0) barrier_arrive(empty((stage - 1) % C.stages));
-      }
+  /// What StateProduct takes of the ring.
+  struct Ring {
+    PHITUNE_DEVICE const char* stage(int i) const { return ring() + slot_of(i) * State::L.stage_bytes; }
+    PHITUNE_DEVICE void wait(int i) const { barrier_wait(full(slot_of(i)), phase_of(i)); }
+    PHITUNE_DEVICE void release(int i) const {
+      if (lane() == 0) barrier_arrive(empty(slot_of(i)));
     }
-    wgmma_wait<0>();
-    PHITUNE_UNROLL
-    for (int m = 0; m < C.m_tiles; ++m) settle(acc[m]);
+  };
+
+  PHITUNE_DEVICE void product() {
+    State::multiply(acc, q_tile() + row_of(0) * State::L.q_stride, table(), Ring{});
     // The epilogue writes where other warps' products still read the state.
     consumer_barrier();
   }
@@ -354,7 +221,7 @@ PHITUNE_DEVICE void query_state(const Args& args) {
     Kernel::open_barriers();
     if (!feeds) {
       kernel.load_queries();
-      Kernel::build_table();
+      Kernel::State::build_table(Kernel::table(), Kernel::L.consumers);
       cp_async_wait<0>();
     }
     block_barrier();

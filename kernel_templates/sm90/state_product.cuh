@@ -105,16 +105,33 @@ struct StateProduct {
     }
   }
 
+  // Features of this group's last tile and the next's, which take turns where a stage has whole pairs of groups.
+  static constexpr bool alternate = C.steps / L.group_steps % 2 == 0;
+  PHITUNE_DEVICE static void copy(Base& to, const Base& from) {
+    PHITUNE_UNROLL
+    for (int r = 0; r < thread_rows; ++r) {
+      PHITUNE_UNROLL
+      for (int i = 0; i < feature_pairs; ++i) to[r][i] = from[r][i];
+    }
+  }
+
   /// acc = phi(q) S. `queries` is the thread's first row in the query tile. `ring` has const char* stage(int), void wait(int) for a stage
   /// to be full, and void release(int) when all products with it are done; stages are numbered from 0. Nothing is in flight afterwards.
   template <class Ring>
   PHITUNE_DEVICE static void multiply(Accumulators& acc, const char* queries, const u32* table, const Ring& ring) {
+    // (A product that does not accumulate asks for a register and a vote on it.)
+    PHITUNE_UNROLL
+    for (int m = 0; m < C.m_tiles; ++m) {
+      PHITUNE_UNROLL
+      for (int i = 0; i < accumulators; ++i) acc[m][i] = 0.0f;
+      settle(acc[m]);
+    }
     // What the next group needs is read before the products of this one are waited for, and its entry of the table a group earlier still.
     Tuples tuples;
-    Base base, next_base;
+    Base bases[2];
     u32 next = entry_of(table, 1);
     read_tuples(tuples, queries, entry_of(table, 0));
-    read_base(next_base, queries, entry_of(table, 0));
+    read_base(bases[alternate ? 0 : 1], queries, entry_of(table, 0));
     Scalars scalars;
     u32 fragments[2][C.batch][C.m_tiles][4];
 
@@ -127,22 +144,19 @@ struct StateProduct {
         auto& a = fragments[batch % 2];
         PHITUNE_UNROLL
         for (int k = 0; k < C.batch; ++k) {
-          const int pair = (batch * C.batch + k) % L.group_steps;
+          const int pair = (batch * C.batch + k) % L.group_steps, in_stage = (batch * C.batch + k) / L.group_steps;
           if (pair == 0) {
             finish_tuples(scalars, tuples);
-            PHITUNE_UNROLL
-            for (int r = 0; r < thread_rows; ++r) {
-              PHITUNE_UNROLL
-              for (int i = 0; i < feature_pairs; ++i) base[r][i] = next_base[r][i];
-            }
+            if constexpr (!alternate) copy(bases[0], bases[1]);
             read_tuples(tuples, queries, next);
-            read_base(next_base, queries, next);
+            read_base(bases[alternate ? (in_stage + 1) % 2 : 1], queries, next);
             next = entry_of(table, ++group + 1);
           }
           PHITUNE_UNROLL
           for (int r = 0; r < thread_rows; ++r) {
             PHITUNE_UNROLL
-            for (int s = 0; s < 2; ++s) a[k][r / 2][r % 2 + 2 * s] = mul_bf16x2(scalars[r][s], base[r][pair]);
+            for (int s = 0; s < 2; ++s)
+              a[k][r / 2][r % 2 + 2 * s] = mul_bf16x2(scalars[r][s], bases[alternate ? in_stage % 2 : 0][r][pair]);
           }
         }
         if (batch == 0) ring.wait(stage);
@@ -156,7 +170,7 @@ struct StateProduct {
         for (int k = 0; k < C.batch; ++k) {
           PHITUNE_UNROLL
           for (int m = 0; m < C.m_tiles; ++m)
-            wgmma_bf16<C.columns, true>(acc[m], a[k][m], state.at((batch * C.batch + k) * L.step_bytes), stage + batch + k > 0);
+            wgmma_bf16<C.columns, true>(acc[m], a[k][m], state.at((batch * C.batch + k) * L.step_bytes), true);
         }
         wgmma_commit();
         // The batch before is done: its fragments may be overwritten, and if it was a stage's last, the stage.

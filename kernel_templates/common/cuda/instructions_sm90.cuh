@@ -79,16 +79,18 @@ PHITUNE_DEVICE void registers_decrease() {
 
 // ---- asynchronous matrix products (warpgroup) ----
 
-/// Where an operand B lies in shared memory.
+/// Where an operand B lies in shared memory: a matrix descriptor. All of its address is in the low half, so moving on is one addition.
 struct SharedMatrix {
-  u64 bits;
+  u32 low, high;
   /// The same operand `bytes` (a multiple of 16) further on.
-  PHITUNE_DEVICE SharedMatrix at(int bytes) const { return {bits + static_cast<u64>(bytes >> 4)}; }
+  PHITUNE_DEVICE SharedMatrix at(int bytes) const { return {low + static_cast<u32>(bytes >> 4), high}; }
+  PHITUNE_DEVICE u64 bits() const { return static_cast<u64>(high) << 32 | low; }
 };
 PHITUNE_DEVICE SharedMatrix shared_matrix_bits(const void* smem, int leading, int stride, int swizzle_bytes) {
-  const u64 mode = swizzle_bytes == 128 ? 1 : swizzle_bytes == 64 ? 2 : swizzle_bytes == 32 ? 3 : 0;
-  return {static_cast<u64>((shared_address(smem) & 0x3ffffu) >> 4) | static_cast<u64>(leading >> 4) << 16 |
-          static_cast<u64>(stride >> 4) << 32 | mode << 62};
+  const u32 mode = swizzle_bytes == 128 ? 1 : swizzle_bytes == 64 ? 2 : swizzle_bytes == 32 ? 3 : 0;
+  // From one lane, for the compiler to know that it is the same in all: descriptors are read from the warp's own registers.
+  const u32 low = (shared_address(smem) & 0x3ffffu) >> 4 | static_cast<u32>(leading >> 4) << 16;
+  return {__shfl_sync(0xffffffffu, low, 0), static_cast<u32>(stride >> 4) | mode << 30};
 }
 /// In core matrices, 128 consecutive bytes each: 8 k of 8 n with n contiguous, or 8 n of 8 k with k contiguous. `k_stride` bytes lead to
 /// the next 8 k, `n_stride` to the next 8 n.
@@ -141,7 +143,7 @@ PHITUNE_DEVICE void settle(u32 (&r)[N]) {
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #ACCUMULATE ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N                 \
                "k16.f32.bf16.bf16 {" REGISTERS "}, {%" #A0 ",%" #A1 ",%" #A2 ",%" #A3 "}, %" #B ", p, 1, 1, %" #MAJOR ";\n}" \
                : __VA_ARGS__                                                                                                 \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.bits), "r"(static_cast<int>(accumulate)), "n"(NContiguous ? 1 : 0))
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.bits()), "r"(static_cast<int>(accumulate)), "n"(NContiguous ? 1 : 0))
 
 /// c (64 x N, fp32) = a b, plus c when `accumulate`. A (64 x 16, bf16) in registers: warp w of the warpgroup has rows 16w to 16w+15 in the
 /// fragment of mma m16n8k16, and its 16 rows of c likewise: c[4j..4j+3] is the fragment of columns 8j to 8j+7. B (16 x N, bf16) in shared
