@@ -75,7 +75,7 @@ class Run {
     looked_at_ = 0;
     progress_.begin(title, expected_trials(search));
     StageResults results;
-    for (StageGroup& group : search.groups) tune_group(group, results);
+    tune_groups(search.groups, results);
     for (const StageProblem& stage : search.library_stages) try_config(stage, Config{}, results);
     if (stop_)
       summary.reason = "stopped before its plans were run";
@@ -103,30 +103,49 @@ class Run {
 
   [[nodiscard]] std::size_t expected_trials(const ProblemSearch& search) const {
     std::size_t total = search.library_stages.size();
-    for (const StageGroup& group : search.groups)
-      total += group.first.size() + group.others.size() * std::min(options_.search.carried, group.first.size());
+    for (const StageGroup& group : search.groups) {
+      const std::size_t asked = std::min(group.trials, group.space->size());
+      total += asked + group.others.size() * std::min(options_.search.carried, asked);
+    }
     return total;
   }
 
-  // Ask, try, tell until the strategy has had its trials; then the best configs at the group's other chunk sizes.
-  void tune_group(StageGroup& group, StageResults& results) {
+  // What a group's strategy asked last, and what its trials gave so far.
+  struct Asking {
+    StageGroup* group;
+    std::vector<std::size_t> batch;
+    std::size_t asked;
     std::vector<std::pair<double, Config>> ranking;
-    std::vector<std::size_t> batch = group.first;
-    for (std::size_t asked = batch.size(); !batch.empty() && !stop_; asked += batch.size()) {
-      for (const std::size_t index : batch) {
-        if (stop_) return;
-        const Config config = group.space->at(index);
-        const Trial trial = try_config(group.pivot, config, results);
-        const double ms = trial.result.timing ? trial.result.timing->median_ms : 0;
-        group.strategy->tell(index, trial.result.outcome, ms);
-        if (trial.result.outcome == Outcome::ok) ranking.emplace_back(ms, config);
-      }
-      batch = asked < group.trials ? group.strategy->ask(group.trials - asked) : std::vector<std::size_t>{};
-      evaluator_.compile_ahead(group.pivot, configs_of(group, batch));
+  };
+
+  // Ask, try, tell until the strategies have had their trials; then each group's best configs at its other chunk sizes. The groups take
+  // turns: while one group's batch is on the device, the compile threads are at what the others asked after theirs.
+  void tune_groups(std::vector<StageGroup>& groups, StageResults& results) {
+    std::vector<Asking> askings;
+    for (StageGroup& group : groups) askings.push_back({&group, group.first, group.first.size(), {}});
+    const auto unanswered = [](const Asking& asking) { return !asking.batch.empty(); };
+    while (!stop_ && std::ranges::any_of(askings, unanswered))
+      for (Asking& asking : askings) take_turn(asking, results);
+    for (Asking& asking : askings) {
+      std::sort(asking.ranking.begin(), asking.ranking.end());
+      if (asking.ranking.size() > options_.search.carried) asking.ranking.resize(options_.search.carried);
+      for (const StageProblem& other : asking.group->others) carry_over(other, asking.ranking, results);
     }
-    std::sort(ranking.begin(), ranking.end());
-    if (ranking.size() > options_.search.carried) ranking.resize(options_.search.carried);
-    for (const StageProblem& other : group.others) carry_over(other, ranking, results);
+  }
+
+  void take_turn(Asking& asking, StageResults& results) {
+    StageGroup& group = *asking.group;
+    for (const std::size_t index : asking.batch) {
+      if (stop_) return;
+      const Config config = group.space->at(index);
+      const Trial trial = try_config(group.pivot, config, results);
+      const double ms = trial.result.timing ? trial.result.timing->median_ms : 0;
+      group.strategy->tell(index, trial.result.outcome, ms);
+      if (trial.result.outcome == Outcome::ok) asking.ranking.emplace_back(ms, config);
+    }
+    asking.batch = asking.asked < group.trials ? group.strategy->ask(group.trials - asking.asked) : std::vector<std::size_t>{};
+    asking.asked += asking.batch.size();
+    evaluator_.compile_ahead(group.pivot, configs_of(group, asking.batch), Compiler::Turn::next);
   }
 
   void carry_over(const StageProblem& stage, const std::vector<std::pair<double, Config>>& ranking, StageResults& results) {

@@ -45,7 +45,7 @@ std::optional<Trial> Evaluator::answer_without_code(const StageProblem& stage, c
   return recalled;
 }
 
-void Evaluator::compile_ahead(const StageProblem& stage, std::span<const Config> configs) {
+void Evaluator::compile_ahead(const StageProblem& stage, std::span<const Config> configs, Compiler::Turn turn) {
   if (stage.path == Path::library) return;
   double lead_ms = lead_of(stage);
   for (const Config& config : configs) {
@@ -53,7 +53,7 @@ void Evaluator::compile_ahead(const StageProblem& stage, std::span<const Config>
     if (const auto recalled = device_.recall({stage, config}, policy_); recalled && leads(*recalled, lead_ms))
       lead_ms = recalled->result.timing->median_ms;
     std::string source = source_of(stage, config);
-    if (!known_.contains(name_of(stage, config, compiler_.key(source)))) static_cast<void>(compiler_.compile(std::move(source)));
+    if (!known_.contains(name_of(stage, config, compiler_.key(source)))) static_cast<void>(compiler_.compile(std::move(source), turn));
   }
 }
 

@@ -29,8 +29,8 @@ class Evaluator {
   Evaluator(Device& device, Compiler& compiler, Store& store, std::int64_t sweep, MeasurePolicy policy,
             CompileScope scope = CompileScope::all);
 
-  /// Queues what evaluate() will want compiled when it is asked about these in this order.
-  void compile_ahead(const StageProblem& stage, std::span<const Config> configs);
+  /// Queues what evaluate() will want compiled when it is asked about these in this order: after everything queued so far, or before.
+  void compile_ahead(const StageProblem& stage, std::span<const Config> configs, Compiler::Turn turn = Compiler::Turn::later);
 
   struct Evaluated {
     Trial trial;
