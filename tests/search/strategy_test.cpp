@@ -73,22 +73,24 @@ RecordedSpace bowl() {
   return space;
 }
 
-// 4,000 configs and 250 trials: random search finds the optimum in one run of sixteen.
-TEST(Strategy, EveryLearnerComesNearTheOptimumOfARuggedBowl) {
+// How far above the optimum a strategy ends after 100 trials, the mean of 20 seeds.
+double gap_on(const RecordedSpace& space, const std::string& name) {
+  double mean = 0;
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    const Replay run = replay(space, *make_strategy(name, space.space, seed), 100e3, Thinking::free);
+    EXPECT_EQ(run.trials, 100U) << name;
+    mean += (run.improvements.back().best_ms / facts_of(space)->best_ms - 1) / 20;
+  }
+  return mean;
+}
+
+TEST(Strategy, EveryLearnerComesNearerTheOptimumOfARuggedBowlThanChance) {
   const RecordedSpace space = bowl();
-  const double best = facts_of(space)->best_ms;
+  const double by_chance = gap_on(space, "random");
+  EXPECT_GT(by_chance, 0.2) << "too easy a space to tell anything";
   for (const std::string& name : strategy_names()) {
     if (name == "random" || name == "exhaustive") continue;
-    double mean = 0;
-    for (std::uint64_t seed = 1; seed <= 5; ++seed) {
-      const Replay run = replay(space, *make_strategy(name, space.space, seed), 250e3, Thinking::free);
-      EXPECT_EQ(run.trials, 250U);
-      mean += run.improvements.back().best_ms / best / 5;
-    }
-    EXPECT_LT(mean, 1.1) << name;
-    if (name == "auto") {
-      EXPECT_EQ(mean, 1) << "the default finds it";
-    }
+    EXPECT_LT(gap_on(space, name), (name == "auto" ? 0.05 : 0.6) * by_chance) << name;
   }
 }
 
