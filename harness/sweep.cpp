@@ -15,8 +15,6 @@
 namespace phitune {
 namespace {
 
-constexpr double tie_share = 0.005;
-
 SweepInfo describe(const Suite& suite, const DeviceInfo& device, const SweepOptions& options) {
   SweepInfo info;
   info.device = device;
@@ -60,7 +58,7 @@ class Run {
         progress_(progress),
         stop_(stop),
         sweep_(sweep),
-        evaluator_(device, compiler, store, sweep, options.stage_policy, options.compile) {}
+        evaluator_(device, compiler, store, sweep, options.stage_policy, options.compile, options.reuse) {}
 
   // The strategies' first questions are known before anything is run, so the compile threads can stay ahead of the device.
   void compile_ahead(const std::vector<ProblemSearch>& searches) {
@@ -93,6 +91,7 @@ class Run {
   [[nodiscard]] std::size_t plan_trials() const { return plan_trials_; }
   [[nodiscard]] std::size_t resumed() const { return evaluator_.resumed(); }
   [[nodiscard]] std::size_t shared() const { return evaluator_.shared(); }
+  [[nodiscard]] std::size_t same_code() const { return evaluator_.same_code(); }
 
  private:
   [[nodiscard]] static std::vector<Config> configs_of(const StageGroup& group, const std::vector<std::size_t>& indices) {
@@ -174,12 +173,16 @@ class Run {
       summary.reason = composed.impossible.empty() ? "no plan shape fits the device" : composed.impossible.front().reason;
       return;
     }
-    const auto finals = run_finals(search.problem, finalists(composed.ranked, options_.search.finalists), evaluator_, device_, store_,
-                                   sweep_, options_.final_policy);
+    std::vector<Composition> chosen = finalists(composed.ranked, options_.search.finalists);
+    const std::optional<Winner> incumbent = incumbent_of(search.problem);
+    const bool defends = incumbent && device_.runs_machine_code();
+    if (defends) add_incumbent(chosen, incumbent->plan_trial.trial);
+    const auto finals = run_finals(search.problem, chosen, evaluator_, device_, store_, sweep_, options_.final_policy);
     plan_trials_ += finals.size();
-    if (const StoredPlanTrial* winner = winner_of(finals, tie_share)) {
+    for (const StoredPlanTrial& final : finals) summary.finalists.push_back(final.trial);
+    if (const StoredPlanTrial* winner = winner_of(finals, defends ? &incumbent->plan_trial.trial.plan : nullptr)) {
       summary.winner = winner->trial;
-      summary.incumbent_ms = better_incumbent(*winner);
+      if (incumbent && !defends) summary.incumbent_ms = better_incumbent(*incumbent, *winner);
       if (!summary.incumbent_ms) store_.set_winner(winner->id);
     } else {
       summary.reason =
@@ -187,15 +190,30 @@ class Run {
     }
   }
 
-  // The time of the winner that stays: it is of the same kernels' text, was timed the same way, and is faster by more than a tie.
-  [[nodiscard]] std::optional<double> better_incumbent(const StoredPlanTrial& candidate) {
+  // The winner of an earlier sweep, of the same kernels' text and timed the same way.
+  [[nodiscard]] std::optional<Winner> incumbent_of(const Problem& problem) {
     const auto device = store_.find_device(device_.info());
-    const auto incumbent = device ? store_.winner(*device, candidate.trial.plan.problem) : std::nullopt;
+    auto incumbent = device ? store_.winner(*device, problem) : std::nullopt;
     if (!incumbent || incumbent->stale || !incumbent->plan_trial.trial.result.timing) return std::nullopt;
-    const Timing &old = *incumbent->plan_trial.trial.result.timing, &fresh = *candidate.trial.result.timing;
-    if (incumbent->plan_trial.sweep == sweep_ || old.cold_l2 != fresh.cold_l2 || old.median_ms * (1 + tie_share) >= fresh.median_ms)
-      return std::nullopt;
-    return old.median_ms;
+    if (incumbent->plan_trial.trial.result.timing->cold_l2 != options_.final_policy.cold_l2) return std::nullopt;
+    return incumbent;
+  }
+
+  // It defends its place in the same rounds as those who want it.
+  static void add_incumbent(std::vector<Composition>& finalists, const PlanTrial& incumbent) {
+    const auto same = [&](const Composition& finalist) { return finalist.plan == incumbent.plan; };
+    if (std::ranges::any_of(finalists, same)) return;
+    Composition& added = finalists.emplace_back();
+    added.plan = incumbent.plan;
+    added.stage_ms = incumbent.stage_ms;
+    for (const double ms : incumbent.stage_ms) added.sum_ms += ms;
+  }
+
+  // The time of the winner that stays without having been run again, which a recording cannot do: it is faster by more than a tie.
+  [[nodiscard]] std::optional<double> better_incumbent(const Winner& incumbent, const StoredPlanTrial& candidate) const {
+    const double old = incumbent.plan_trial.trial.result.timing->median_ms;
+    if (incumbent.plan_trial.sweep == sweep_ || old * (1 + kTieShare) >= candidate.trial.result.timing->median_ms) return std::nullopt;
+    return old;
   }
 
   Device& device_;
@@ -265,6 +283,7 @@ SweepSummary sweep(const Suite& suite, Device& device, Compiler& compiler, Store
     summary.plan_trials = run.plan_trials();
     summary.resumed = run.resumed();
     summary.shared = run.shared();
+    summary.same_code = run.same_code();
   } catch (const std::exception& error) {
     end_as_failed(store, summary.sweep.id, error.what());
     throw;

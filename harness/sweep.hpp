@@ -23,12 +23,14 @@ struct SweepOptions {
   MeasurePolicy final_policy = {.warmup = 3, .min_samples = 15, .max_samples = 60, .target_relative_ci = 0.005};  // of whole plans
   bool resume = false;  // go on with the last unfinished sweep of this suite, strategy and seed; begin one when there is none
   CompileScope compile = CompileScope::all;
+  Reuse reuse = Reuse::any_sweep;
 };
 
 struct ProblemSummary {
   std::string name;
   Problem problem;
   std::optional<PlanTrial> winner;
+  std::vector<PlanTrial> finalists;  // with their standings
   std::string reason;                  // why there is no winner
   std::size_t trials = 0;              // that its plans could use, those shared with other problems included
   std::optional<double> incumbent_ms;  // an earlier sweep's winner that is faster than `winner` and therefore stays
@@ -42,6 +44,7 @@ struct SweepSummary {
   std::size_t trials = 0;                    // new stage trials of this run
   std::size_t resumed = 0;                   // answered by the run that this one goes on with
   std::size_t shared = 0;                    // answered by another problem's trial of the same stage
+  std::size_t same_code = 0;                 // of the new ones: taken over from a trial of the same identity
   std::size_t plan_trials = 0;
   Compiler::Counters compiler;
   double seconds = 0;

@@ -152,16 +152,17 @@ std::string plan_table(const ProblemView& view, const DeviceView& device) {
                {"IQR", Cells::number},
                {"samples", Cells::number},
                {"error", Cells::number},
+               {"worst row", Cells::number},
+               {"worst element (eps)", Cells::number},
                {"tolerance", Cells::number},
                {"outcome"}});
   for (std::size_t i = 0; i < std::min(kPlansShown, view.plans.size()); ++i) {
     const PlanView& plan = view.plans[i];
     const Result& r = plan.trial.result;
-    const std::string outcome = r.outcome == Outcome::ok ? (plan.winner ? "ok, winner" : "ok")
-                                                         : fmt::format("{}: {}", to_string(r.outcome), rt::first_line(r.reason));
     table.row({plan.trial.plan.shape.text(), rt::ms(time_of(r).value_or(0)), r.timing ? rt::ms(r.timing->iqr_ms) : "-",
                r.timing ? std::to_string(r.timing->samples_ms.size()) : "-", r.errors ? rt::error(r.errors->relative_l2) : "-",
-               r.errors ? rt::error(r.errors->tolerance) : "-", outcome},
+               r.errors ? rt::error(r.errors->worst_row) : "-", r.errors ? rt::number(r.errors->worst_element) : "-",
+               r.errors ? rt::error(r.errors->tolerance) : "-", plan.verdict()},
               plan.winner);
   }
   std::string out = table.str();

@@ -45,12 +45,8 @@ Json json_of(const Problem& p) {
 }
 
 Json json_of(const PlanShape& shape) {
-  return {{"text", shape.text()},
-          {"fusion", to_string(shape.fusion)},
-          {"chunk", shape.chunk},
-          {"d_tile", shape.d_tile},
-          {"state", to_string(shape.state)},
-          {"partial", to_string(shape.partial)},
+  return {{"text", shape.text()},         {"fusion", to_string(shape.fusion)}, {"chunk", shape.chunk},
+          {"d_tile", shape.d_tile},       {"state", to_string(shape.state)},   {"partial", to_string(shape.partial)},
           {"path", to_string(shape.path)}};
 }
 
@@ -110,6 +106,10 @@ Json json_of(const PlanTrial& trial, const char* origin) {
           {"timing", trial.result.timing ? json_of(*trial.result.timing) : Json(nullptr)},
           {"errors", trial.result.errors ? json_of(*trial.result.errors) : Json(nullptr)},
           {"seed", trial.result.seed},
+          {"standing",
+           trial.standing
+               ? Json{{"difference_low", trial.standing->low}, {"difference_high", trial.standing->high}, {"tied", trial.standing->tied}}
+               : Json(nullptr)},
           {"workspace_bytes", trial.workspace_bytes},
           {"created_at", trial.created_at}};
 }

@@ -111,11 +111,8 @@ std::string plans_table(const ProblemView& view, const DeviceView& device) {
   for (std::size_t i = 0; i < std::min(kPlansShown, view.plans.size()); ++i) {
     const PlanTrial& trial = view.plans[i].trial;
     const auto& errors = trial.result.errors;
-    const std::string outcome = trial.result.outcome == Outcome::ok
-                                    ? (view.plans[i].winner ? "ok, winner" : "ok")
-                                    : fmt::format("{}: {}", to_string(trial.result.outcome), rt::first_line(trial.result.reason));
     out += row({cell(trial.plan.shape.text()), rt::ms(time_of(trial.result).value_or(0)), errors ? rt::error(errors->relative_l2) : "-",
-                errors ? rt::error(errors->tolerance) : "-", cell(outcome)});
+                errors ? rt::error(errors->tolerance) : "-", cell(view.plans[i].verdict())});
   }
   if (view.plans.size() > kPlansShown) out += fmt::format("\n{} more plans are in the database.\n", view.plans.size() - kPlansShown);
   return out + "\n";

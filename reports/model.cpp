@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "reports/model_parts.hpp"
+#include "reports/text.hpp"
 
 namespace phitune {
 namespace {
@@ -117,12 +118,19 @@ std::vector<PlanView> plan_views(const std::vector<PlanTrial>& trials, const std
   std::vector<PlanView> views;
   for (const PlanTrial& trial : trials) {
     const bool won = winner && trial.plan == winner->trial.plan && trial.created_at == winner->trial.created_at;
-    views.push_back({trial, won});
+    views.push_back({trial, won, false});
   }
   constexpr double never = std::numeric_limits<double>::infinity();
   std::stable_sort(views.begin(), views.end(), [never](const PlanView& a, const PlanView& b) {
     return time_of(a.trial.result).value_or(never) < time_of(b.trial.result).value_or(never);
   });
+  // From the fastest on: each that is closer to the reference than all before it.
+  double closest = never;
+  for (PlanView& view : views) {
+    const Result& result = view.trial.result;
+    view.front = time_of(result) && result.errors && result.errors->relative_l2 < closest;
+    if (view.front) closest = result.errors->relative_l2;
+  }
   return views;
 }
 
@@ -162,6 +170,16 @@ ProblemView problem_view(const Gathered& g, const Problem& problem, const Device
 
 bool Model::any_replayed() const {
   return std::any_of(devices.begin(), devices.end(), [](const DeviceView& d) { return d.info.replayed; });
+}
+
+std::string PlanView::verdict() const {
+  if (trial.result.outcome != Outcome::ok)
+    return fmt::format("{}: {}", to_string(trial.result.outcome), report_text::first_line(trial.result.reason));
+  std::string text = "ok";
+  if (winner) text += ", winner";
+  if (trial.standing && trial.standing->tied) text += ", tied";
+  if (front) text += ", on the front of time and error";
+  return text;
 }
 
 std::optional<double> time_of(const Result& result) {

@@ -42,6 +42,10 @@ struct StageView {
 struct PlanView {
   PlanTrial trial;
   bool winner = false;
+  bool front = false;  // right, and no other plan of the problem is both faster and closer to the reference
+
+  /// "ok, winner, tied, on the front of time and error", or the outcome with the first line of its reason.
+  [[nodiscard]] std::string verdict() const;
 };
 
 /// The best of a fusion strategy. `end_to_end_ms` was measured; `composed_ms` is the sum of the best stage times and an estimate.

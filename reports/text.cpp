@@ -27,6 +27,10 @@ constexpr std::array kExplanations = {
         "device, and the least memory traffic over the copy bandwidth measured on it. Useful arithmetic counts the exact symmetric power "
         "at the "
         "best chunk size, without tile padding, so no kernel can beat the floor and few come near it."},
+    Explanation{"tied",
+                "Cannot be told apart from the fastest: the 95 % interval of its paired differences does not say that it is slower by more "
+                "than 0.5 %."},
+    Explanation{"front of time and error", "No other plan of the problem is both faster and closer to the float64 reference."},
     Explanation{"time / floor", "1x would be perfect. The smaller, the less is left to gain; above 3x the report points the problem out."},
     Explanation{"plan",
                 "A whole way to compute the problem: a fusion strategy, a chunk size, a feature tile width, the storage types of "
@@ -44,9 +48,10 @@ constexpr std::array kExplanations = {
     Explanation{"estimate",
                 "The sum of the best times of a plan's stages, each timed alone. It ranks plans; only the best are run end to end, and "
                 "only those can win."},
-    Explanation{"tie",
-                "Plans within 0.5 % of the fastest share the first place; of them the one with the lower error wins, so a winner may stand a "
-                "little below the top of its table."},
+    Explanation{
+        "tie",
+        "Plans within 0.5 % of the fastest share the first place; of them the one with the lower error wins, so a winner may stand a "
+        "little below the top of its table."},
     Explanation{"error",
                 "Distance from a float64 computation of the definition, relative to the size of the result (L2 norm), on sampled rows of "
                 "the real-size "

@@ -44,9 +44,11 @@ struct Timing {
   double median_ms = 0;
   double iqr_ms = 0;
   bool cold_l2 = true;
-  double sm_clock_mhz = 0;         // 0: not available
+  double sm_clock_mhz = 0;         // median over the samples; 0: not available
   double temperature_c = 0;        // 0: not available
-  std::string throttle_reasons;    // empty: none seen or not available
+  std::string throttle_reasons;    // of all samples, also those thrown away; empty: none seen or not available
+  int discarded = 0;               // samples thrown away because the device was throttled while they were taken
+  std::vector<double> sm_clocks_mhz;  // of each sample; empty: not available
   bool operator==(const Timing&) const = default;
 };
 
@@ -76,6 +78,13 @@ struct Trial {
   std::string measured_in;         // uid of the sweep whose trial of the same identity this result is; empty: it was run for this trial
 };
 
+/// How a finalist stands to the fastest plan of its round, by paired samples: taken in the same round, so that drift cancels.
+struct Standing {
+  double low = 0, high = 0;  // 95 % interval of the median relative difference: 0.01 is one per cent slower
+  bool tied = false;         // cannot be told apart from the fastest
+  bool operator==(const Standing&) const = default;
+};
+
 /// A whole plan run end to end.
 struct PlanTrial {
   Plan plan;
@@ -84,6 +93,7 @@ struct PlanTrial {
   std::vector<std::string> cubin_hashes;
   std::int64_t workspace_bytes = 0;
   std::string created_at;
+  std::optional<Standing> standing;  // of those that were right and timed
 };
 
 /// A candidate that ended or damaged the process that ran it, or came after one that did and was suspected.

@@ -22,6 +22,7 @@ struct SweepFlags {
   std::string database = "phitune.db";
   std::string compile = "all";
   bool hot = false;
+  bool again = false;
   bool json = false;
   bool quiet = false;
 
@@ -42,6 +43,18 @@ nlohmann::json to_json(const SweepSummary& summary) {
       const Timing& timing = *problem.winner->result.timing;
       row["winner"] = {{"plan", problem.winner->plan.text()}, {"median_ms", timing.median_ms}, {"iqr_ms", timing.iqr_ms}};
       if (problem.floor_ms > 0) row["time_over_floor"] = timing.median_ms / problem.floor_ms;
+      nlohmann::json finalists = nlohmann::json::array();
+      for (const PlanTrial& finalist : problem.finalists) {
+        if (!finalist.standing) continue;
+        finalists.push_back({{"plan", finalist.plan.text()},
+                             {"median_ms", finalist.result.timing->median_ms},
+                             {"samples", finalist.result.timing->samples_ms.size()},
+                             {"discarded", finalist.result.timing->discarded},
+                             {"difference_low", finalist.standing->low},
+                             {"difference_high", finalist.standing->high},
+                             {"tied", finalist.standing->tied}});
+      }
+      row["finalists"] = std::move(finalists);
       if (problem.incumbent_ms) row["faster_incumbent_ms"] = *problem.incumbent_ms;
     } else {
       row["reason"] = problem.reason;
@@ -57,6 +70,7 @@ nlohmann::json to_json(const SweepSummary& summary) {
           {"trials", summary.trials},
           {"resumed", summary.resumed},
           {"shared", summary.shared},
+          {"same_code", summary.same_code},
           {"plan_trials", summary.plan_trials},
           {"outcomes", outcomes},
           {"compiled", summary.compiler.compiled},
@@ -82,6 +96,9 @@ void print(const SweepSummary& summary) {
     const std::string over_floor = problem.floor_ms > 0 ? fmt::format("{:.2f}", timing.median_ms / problem.floor_ms) : "-";
     fmt::print("{:<22}{:>12.4f}{:>10.4f}{:>9}{:>8}  {}\n", problem.name, timing.median_ms, timing.iqr_ms, over_floor, problem.trials,
                problem.winner->plan.shape.text());
+    const auto tied =
+        std::ranges::count_if(problem.finalists, [](const PlanTrial& trial) { return trial.standing && trial.standing->tied; });
+    if (tied > 1) fmt::print("{:<22}{:>12}  {} plans cannot be told apart; this one wins by rule\n", "", "", tied);
     if (problem.incumbent_ms) fmt::print("{:<22}{:>12.4f}  an earlier sweep's winner is faster and stays\n", "", *problem.incumbent_ms);
   }
   std::string outcomes;
@@ -89,8 +106,9 @@ void print(const SweepSummary& summary) {
     outcomes += fmt::format("{}{} {}", outcomes.empty() ? "" : ", ", count, to_string(outcome));
   const std::string resumed = summary.resumed ? fmt::format(", {} of them from before it was resumed", summary.resumed) : "";
   const std::string shared = summary.shared ? fmt::format(", {} of them used by a second problem", summary.shared) : "";
-  fmt::print("{} stage trials ({}){}{}; {} whole plans; {} kernels compiled, {} from the cache; {}\n", summary.trials + summary.resumed,
-             outcomes, resumed, shared, summary.plan_trials, summary.compiler.compiled, summary.compiler.cache_hits,
+  const std::string same_code = summary.same_code ? fmt::format(", {} of them known by their machine code", summary.same_code) : "";
+  fmt::print("{} stage trials ({}){}{}{}; {} whole plans; {} kernels compiled, {} from the cache; {}\n", summary.trials + summary.resumed,
+             outcomes, resumed, shared, same_code, summary.plan_trials, summary.compiler.compiled, summary.compiler.cache_hits,
              human_seconds(summary.seconds));
 }
 
@@ -137,6 +155,7 @@ void prepare_replay(SweepFlags& flags, const Suite& suite, const Device& device)
 int run(SweepFlags flags) {
   const Suite suite = flags.problems.load();
   flags.options.stage_policy.cold_l2 = flags.options.final_policy.cold_l2 = !flags.hot;
+  flags.options.reuse = flags.again ? Reuse::this_sweep : Reuse::any_sweep;
   flags.options.compile = flags.compile == "all" ? CompileScope::all : CompileScope::leading;
   const std::unique_ptr<Device> device = flags.device.open(Use::measure, flags.compiler.cache);
   prepare_replay(flags, suite, *device);
@@ -201,6 +220,9 @@ void add_sweep(CLI::App& app, Action& action) {
                    "of a recording's candidates: all, or only the leading ones, which takes a third of the time")
       ->check(CLI::IsMember({"all", "leading"}))
       ->capture_default_str();
+  command->add_flag(
+      "--again", flags->again,
+      "measure again what an earlier sweep of the database has measured: the same machine code and launch on this device and driver");
   command->add_flag("--resume", flags->options.resume, "go on with the last unfinished sweep of this suite, strategy and seed");
   command->add_flag("--json", flags->json, "print the summary as JSON, and no progress");
   command->add_flag("--quiet", flags->quiet, "no progress");

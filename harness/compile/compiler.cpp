@@ -80,6 +80,8 @@ struct Compiler::State {
   std::deque<std::string> on_disk;  // of the known: finished, and to be had from the disk; oldest first
   Counters counters;
   bool stopping = false;
+  int pauses = 0, busy = 0;  // who wants silence; threads that compile
+  std::condition_variable silent;
   std::vector<std::jthread> threads;  // last: they use everything above
 
   ~State() {
@@ -106,12 +108,15 @@ void Compiler::State::serve() {
     std::shared_ptr<Job> job;
     {
       std::unique_lock lock(mutex);
-      work.wait(lock, [&] { return stopping || !queue.empty(); });
+      work.wait(lock, [&] { return stopping || (!queue.empty() && pauses == 0); });
       if (queue.empty()) return;
       job = std::move(queue.front());
       queue.pop_front();
+      ++busy;
     }
     run(*job);
+    const std::lock_guard lock(mutex);
+    if (--busy == 0) silent.notify_all();
   }
 }
 
@@ -246,6 +251,22 @@ Compiler::Counters Compiler::counters() const {
 }
 
 void Compiler::cancel() { state_->drop_queue(); }
+
+Compiler::Pause::Pause(Compiler& compiler) : compiler_(compiler) {
+  State& s = *compiler_.state_;
+  std::unique_lock lock(s.mutex);
+  ++s.pauses;
+  s.silent.wait(lock, [&s] { return s.busy == 0; });
+}
+
+Compiler::Pause::~Pause() {
+  State& s = *compiler_.state_;
+  {
+    const std::lock_guard lock(s.mutex);
+    --s.pauses;
+  }
+  s.work.notify_all();
+}
 
 const CompilerOptions& Compiler::options() const { return state_->options; }
 

@@ -68,6 +68,19 @@ class Compiler {
   /// Drops what is queued and not started; those futures get compile_failed "cancelled".
   void cancel();
 
+  /// While it lives no thread compiles: nothing competes for the CPU, memory and power while finalists are timed. Making one waits for what
+  /// is being compiled. Futures that are not ready must not be waited for meanwhile by whoever holds it.
+  class Pause {
+   public:
+    explicit Pause(Compiler& compiler);
+    ~Pause();
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+
+   private:
+    Compiler& compiler_;
+  };
+
   [[nodiscard]] const CompilerOptions& options() const;
   [[nodiscard]] static std::string nvrtc_version();               // "13.0"
   [[nodiscard]] static std::vector<std::string> architectures();  // what NVRTC can compile for

@@ -19,7 +19,8 @@ struct MeasurePolicy {
   int warmup = 2;
   int min_samples = 5;
   int max_samples = 30;
-  double target_relative_ci = 0.01;  // stop once the 95 % interval of the median is narrower than this share of it
+  double target_relative_ci = 0.01;  // stop once the 95 % interval of the median is narrower than this share of it; for whole plans: once
+                                     // that of each paired difference to the fastest is, or excludes 0
   double abandon_above_ms = 0;       // > 0: one sample above 3x this ends the measurement (clearly beaten)
   double timeout_ms = 10000;         // longer than this for one launch: timed_out
   bool cold_l2 = true;
@@ -49,7 +50,8 @@ class Device {
     return std::nullopt;
   }
 
-  /// Verify and time whole plans of one problem end to end, samples interleaved so that drift cannot pick the winner.
+  /// Verify and time whole plans of one problem end to end, in rounds of one sample each in shuffled order, so that neither drift nor a
+  /// place in the order can pick the winner. All have equally many samples, those of one round at one place: they are pairs.
   /// Results in the order of `plans`.
   virtual std::vector<Result> run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
                                         const MeasurePolicy& policy) = 0;

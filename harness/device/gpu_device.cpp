@@ -208,9 +208,9 @@ int GpuDevice::recoveries() const { return state_->recoveries; }
 
 bool GpuDevice::damaged() const { return state_->recoveries > 0 || !state_->lost.empty(); }
 
-GpuDevice::Coldness GpuDevice::coldness() {
+GpuDevice::Coldness GpuDevice::coldness(bool with_flush) {
   state_->require_alive();
-  const cuda::Coldness& seen = state_->session->measurement.coldness();
+  const cuda::Coldness seen = state_->session->measurement.test_coldness(with_flush);
   return {.hot_ms = seen.hot_ms, .cold_ms = seen.cold_ms, .works = seen.works};
 }
 

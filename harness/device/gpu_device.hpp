@@ -27,7 +27,8 @@ class GpuDevice : public Device {
     double hot_ms = 0, cold_ms = 0;
     bool works = false;
   };
-  [[nodiscard]] Coldness coldness();
+  /// Without the flush it must fail.
+  [[nodiscard]] Coldness coldness(bool with_flush = true);
 
   /// How often a candidate broke the context.
   [[nodiscard]] int recoveries() const;

@@ -16,7 +16,6 @@
 
 #include "harness/device/nominal_device.hpp"
 #include "harness/error.hpp"
-#include "harness/measure/statistics.hpp"
 #include "search/names.hpp"
 #include "search/random.hpp"
 #include "search/text.hpp"
@@ -142,7 +141,7 @@ const SimulatedFault* SimulatedDevice::fault_of(const std::string& name) const {
   return nullptr;
 }
 
-Result SimulatedDevice::run(const std::string& name, double ms, const MeasurePolicy& policy) {
+Result SimulatedDevice::verify(const std::string& name, const MeasurePolicy& policy) {
   const auto pause = [](double wait_ms) { std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(wait_ms)); };
   pause(simulation_.delay_ms);
   if (const SimulatedFault* fault = fault_of(name)) {
@@ -182,34 +181,47 @@ Result SimulatedDevice::run(const std::string& name, double ms, const MeasurePol
   } else if (corrupted_) {
     return wrong(0.7, "relative error 0.7 exceeds the tolerance 0.01 (simulated, after memory was overwritten)");
   }
-  return timed(name, ms, policy);
+  return right(policy);
 }
 
-Result SimulatedDevice::timed(const std::string& name, double ms, const MeasurePolicy& policy) {
-  std::mt19937_64 rng(fnv1a(name) ^ policy.seed);
-  std::vector<double> samples;
-  while (next_step(samples, policy) == Next::sample) samples.push_back(ms * (1 + simulation_.clock.noise * normal(rng)));
+Sample SimulatedDevice::sample(double ms, std::mt19937_64& rng) {
+  const SimulatedClock& clock = simulation_.clock;
+  Sample sample;
+  sample.ms = ms * (1 + clock.drift * device_ms_ / 1000) * (1 + clock.noise * normal(rng));
+  sample.state = {.sm_clock_mhz = 1980, .temperature_c = 50, .throttle_reasons = {}};
+  if (clock.throttle_every > 0 && ++samples_ % clock.throttle_every == 0) {
+    sample.ms *= clock.throttle_factor;
+    sample.state = {
+        .sm_clock_mhz = 1980 / clock.throttle_factor, .temperature_c = 90, .throttle_reasons = "hardware thermal", .slowed = true};
+  }
+  device_ms_ += sample.ms;
+  return sample;
+}
+
+Result SimulatedDevice::right(const MeasurePolicy& policy) {
   Result result;
   result.seed = policy.seed;
   result.errors =
       Errors{.relative_l2 = 1e-3, .worst_row = 2e-3, .worst_element = 1, .tolerance = 1e-2, .rows_checked = 10, .bitwise_repeatable = true};
-  result.timing = Timing{.samples_ms = samples,
-                         .median_ms = median(samples),
-                         .iqr_ms = interquartile_range(samples),
-                         .cold_l2 = policy.cold_l2,
-                         .sm_clock_mhz = 1980,
-                         .temperature_c = 50,
-                         .throttle_reasons = {}};
   return result;
 }
 
 Result SimulatedDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) {
-  return run(candidate_name(stage.stage), stage_ms(stage.stage), policy);
+  const std::string name = candidate_name(stage.stage);
+  Result result = verify(name, policy);
+  if (result.outcome != Outcome::ok) return result;
+  std::mt19937_64 rng(fnv1a(name) ^ policy.seed);
+  const double ms = stage_ms(stage.stage);
+  result.timing = sample_alone([&](std::size_t) { return sample(ms, rng); }, policy);
+  return result;
 }
 
 std::vector<Result> SimulatedDevice::run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,
                                                const MeasurePolicy& policy) {
   std::vector<Result> results;
+  std::vector<std::size_t> right;
+  std::vector<double> times;
+  std::string names;
   for (const std::vector<ExecutableStage>& plan : plans) {
     std::vector<PlanStage> stages;
     double ms = 0;
@@ -218,8 +230,17 @@ std::vector<Result> SimulatedDevice::run_plans(const Problem& problem, std::span
       ms += stage_ms(stage.stage);
     }
     // Faults of whole plans say so; a stage's fault shows in the stage's own trial.
-    results.push_back(run("plan " + candidate_name(problem, stages), ms, policy));
+    const std::string name = "plan " + candidate_name(problem, stages);
+    results.push_back(verify(name, policy));
+    if (results.back().outcome != Outcome::ok) continue;
+    right.push_back(results.size() - 1);
+    times.push_back(ms);
+    names += name;
   }
+  std::mt19937_64 rng(fnv1a(names) ^ policy.seed);
+  std::vector<Timing> timings = sample_in_rounds(
+      right.size(), [&](std::size_t i) { return sample(times[i], rng); }, policy);
+  for (std::size_t n = 0; n < right.size(); ++n) results[right[n]].timing = std::move(timings[n]);
   return results;
 }
 

@@ -2,11 +2,14 @@
 // GPU.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "harness/device/device.hpp"
+#include "harness/measure/sampling.hpp"
 
 namespace phitune {
 
@@ -68,13 +71,17 @@ class SimulatedDevice : public Device {
   [[nodiscard]] static double stage_ms(const PlanStage& stage);
 
  private:
-  Result run(const std::string& name, double ms, const MeasurePolicy& policy);
-  Result timed(const std::string& name, double ms, const MeasurePolicy& policy);
+  /// What becomes of the candidate until it would be timed.
+  Result verify(const std::string& name, const MeasurePolicy& policy);
+  static Result right(const MeasurePolicy& policy);
+  Sample sample(double ms, std::mt19937_64& rng);
   [[nodiscard]] const SimulatedFault* fault_of(const std::string& name) const;
 
   Simulation simulation_;
   DeviceInfo info_;
   bool damaged_ = false, corrupted_ = false;
+  double device_ms_ = 0;      // that it has worked, which is what clocks drift by
+  std::int64_t samples_ = 0;  // that it has given
 };
 
 }  // namespace phitune

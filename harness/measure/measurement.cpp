@@ -18,18 +18,6 @@ std::size_t flush_bytes(std::int64_t l2_bytes) {
   return std::max<std::size_t>(bytes, std::size_t{64} << 20) / 256 * 256;
 }
 
-Timing summarise(std::vector<double> samples, bool cold, const DeviceState& state) {
-  Timing timing;
-  timing.median_ms = median(samples);
-  timing.iqr_ms = interquartile_range(samples);
-  timing.samples_ms = std::move(samples);
-  timing.cold_l2 = cold;
-  timing.sm_clock_mhz = state.sm_clock_mhz;
-  timing.temperature_c = state.temperature_c;
-  timing.throttle_reasons = state.throttle_reasons;
-  return timing;
-}
-
 }  // namespace
 
 void wait_for(const Event& event, double timeout_ms) {
@@ -44,69 +32,61 @@ Measurement::Measurement(cudaStream_t stream, const Utilities& utilities, const 
 
 void Measurement::flush() const { check(cudaMemsetAsync(flush_.data(), 0, flush_.size(), stream_)); }
 
-double Measurement::sample(const Graph& graph, bool cold, double timeout_ms, DeviceState* state) {
+Sample Measurement::sample(const Graph& graph, bool cold, double timeout_ms) {
   // While the device is busy flushing, the host queues the rest, so that no launch latency lies between the events.
   if (cold) flush();
   start_.record(stream_);
   graph.launch(stream_);
   stop_.record(stream_);
+  Sample sample;
   // Clocks are asked for while there is work, not when the device has gone idle.
-  if (state) *state = nvml_.look();
+  sample.state = nvml_.look();
   wait_for(stop_, timeout_ms);
-  return Event::elapsed_ms(start_, stop_);
+  sample.ms = Event::elapsed_ms(start_, stop_);
+  return sample;
+}
+
+void Measurement::warm_up(const Graph& graph, const MeasurePolicy& policy) {
+  for (int i = 0; i < policy.warmup; ++i) static_cast<void>(sample(graph, false, policy.timeout_ms));
 }
 
 Timing Measurement::measure(const Graph& graph, const MeasurePolicy& policy) {
   if (policy.cold_l2) require_cold();
-  for (int i = 0; i < policy.warmup; ++i) sample(graph, false, policy.timeout_ms, nullptr);
-  std::vector<double> samples;
-  DeviceState state;
-  for (Next next = Next::sample; next == Next::sample; next = next_step(samples, policy)) {
-    samples.push_back(sample(graph, policy.cold_l2, policy.timeout_ms, samples.empty() ? &state : nullptr));
-  }
-  return summarise(std::move(samples), policy.cold_l2, state);
+  warm_up(graph, policy);
+  return sample_alone([&](std::size_t) { return sample(graph, policy.cold_l2, policy.timeout_ms); }, policy);
 }
 
 std::vector<Timing> Measurement::measure_interleaved(std::span<const Graph* const> graphs, const MeasurePolicy& policy) {
   if (graphs.empty()) return {};
   if (policy.cold_l2) require_cold();
-  for (const Graph* graph : graphs) {
-    for (int i = 0; i < policy.warmup; ++i) sample(*graph, false, policy.timeout_ms, nullptr);
-  }
-  std::vector<std::vector<double>> samples(graphs.size());
-  std::vector<DeviceState> states(graphs.size());
-  const auto unfinished = [&](const std::vector<double>& taken) { return next_step(taken, policy) == Next::sample; };
-  // Whoever still needs a sample makes all take one more.
-  while (std::ranges::any_of(samples, unfinished)) {
-    for (std::size_t i = 0; i < graphs.size(); ++i) {
-      samples[i].push_back(sample(*graphs[i], policy.cold_l2, policy.timeout_ms, samples[i].empty() ? &states[i] : nullptr));
-    }
-  }
-  std::vector<Timing> timings;
-  for (std::size_t i = 0; i < graphs.size(); ++i) timings.push_back(summarise(std::move(samples[i]), policy.cold_l2, states[i]));
-  return timings;
+  for (const Graph* graph : graphs) warm_up(*graph, policy);
+  return sample_in_rounds(
+      graphs.size(), [&](std::size_t i) { return sample(*graphs[i], policy.cold_l2, policy.timeout_ms); }, policy);
 }
 
 std::vector<double> Measurement::time_reads(const void* data, std::size_t bytes, bool cold) {
   const Graph graph(stream_, [&](cudaStream_t) { utilities_.read(data, bytes); });
   std::vector<double> samples;
   for (int i = 0; i < kColdnessSamples + 3; ++i) {
-    const double ms = sample(graph, cold, 1000, nullptr);
+    const double ms = sample(graph, cold, 1000).ms;
     if (i >= 3) samples.push_back(ms);
   }
   return samples;
 }
 
 const Coldness& Measurement::coldness() {
-  if (tested_) return coldness_;
+  if (!tested_) coldness_ = test_coldness(true);
+  tested_ = true;
+  return coldness_;
+}
+
+Coldness Measurement::test_coldness(bool with_flush) {
   // Less than half: large GPUs split the cache, and data of the far half is kept twice.
   const auto bytes = static_cast<std::size_t>(0.4 * static_cast<double>(l2_bytes_)) / 256 * 256;
   const DeviceBuffer buffer(bytes);
   check(cudaMemsetAsync(buffer.data(), 0, bytes, stream_));
-  const std::vector<double> hot = time_reads(buffer.data(), bytes, false), cold = time_reads(buffer.data(), bytes, true);
-  coldness_ = {.hot_ms = median(hot), .cold_ms = median(cold), .works = median_interval(cold)->low > median_interval(hot)->high};
-  tested_ = true;
-  return coldness_;
+  const std::vector<double> hot = time_reads(buffer.data(), bytes, false), cold = time_reads(buffer.data(), bytes, with_flush);
+  return {.hot_ms = median(hot), .cold_ms = median(cold), .works = median_interval(cold)->low > median_interval(hot)->high};
 }
 
 void Measurement::require_cold() {

@@ -7,6 +7,7 @@
 #include "harness/device/cuda.hpp"
 #include "harness/device/utilities.hpp"
 #include "harness/measure/nvml.hpp"
+#include "harness/measure/sampling.hpp"
 #include "harness/measure/statistics.hpp"
 #include "search/trial.hpp"
 
@@ -40,14 +41,17 @@ class Measurement {
   /// Throws TimedOut, CudaError, and Error when coldness is asked for and the self-test found that the flush does not work.
   Timing measure(const Graph& graph, const MeasurePolicy& policy);
 
-  /// Several graphs in turns, so that drift meets all alike: equally many samples each.
+  /// Several graphs in shuffled rounds, so that drift meets all alike: equally many samples each.
   std::vector<Timing> measure_interleaved(std::span<const Graph* const> graphs, const MeasurePolicy& policy);
 
   /// Runs once, on first use; the answer is kept.
   const Coldness& coldness();
+  /// The same with the flush switched on, or off, when it must find that the cache is not cold.
+  Coldness test_coldness(bool with_flush);
 
  private:
-  double sample(const Graph& graph, bool cold, double timeout_ms, DeviceState* state);
+  Sample sample(const Graph& graph, bool cold, double timeout_ms);
+  void warm_up(const Graph& graph, const MeasurePolicy& policy);
   void require_cold();
   void flush() const;
   std::vector<double> time_reads(const void* data, std::size_t bytes, bool cold);

@@ -24,6 +24,9 @@ constexpr std::array<std::pair<unsigned long long, const char*>, 8> kReasons{{{0
                                                                               {0x80, "power brake"},
                                                                               {0x100, "display clocks"}}};
 
+// Hardware slowdown, software thermal, hardware thermal, power brake.
+constexpr unsigned long long kSlowed = 0x8 | 0x20 | 0x40 | 0x80;
+
 }  // namespace
 
 struct Nvml::Library {

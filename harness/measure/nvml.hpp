@@ -11,6 +11,9 @@ struct DeviceState {
   double sm_clock_mhz = 0;
   double temperature_c = 0;
   std::string throttle_reasons;  // "power cap, thermal"; an idle device is no reason
+  /// Slowed by heat or by a hardware brake, for a while: what is timed meanwhile says nothing about other times. A power cap is not of this
+  /// kind: under a load that draws so much power it is how the device runs.
+  bool slowed = false;
 };
 
 /// Not thread-safe. Never throws: without the library every answer is empty and reason() says why.

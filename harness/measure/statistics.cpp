@@ -70,6 +70,25 @@ std::optional<Interval> median_interval(std::span<const double> samples) {
   return Interval{.low = ordered[l - 1], .high = ordered[n - l]};
 }
 
+std::vector<double> paired_differences(std::span<const double> a, std::span<const double> b) {
+  if (a.size() != b.size()) throw std::invalid_argument("paired samples must be equally many");
+  std::vector<double> differences(a.size());
+  for (std::size_t i = 0; i < a.size(); ++i) differences[i] = a[i] / b[i] - 1;
+  return differences;
+}
+
+bool settled(std::span<const std::vector<double>> candidates, double target) {
+  if (candidates.empty()) return true;
+  if (candidates.size() == 1) return is_narrow(candidates.front(), target);
+  const auto by_median = [](const std::vector<double>& a, const std::vector<double>& b) { return median(a) < median(b); };
+  const std::vector<double>& fastest = *std::ranges::min_element(candidates, by_median);
+  return std::ranges::all_of(candidates, [&](const std::vector<double>& candidate) {
+    if (&candidate == &fastest) return true;
+    const std::optional<Interval> interval = median_interval(paired_differences(candidate, fastest));
+    return interval && (interval->high - interval->low <= target || interval->low > 0 || interval->high < 0);
+  });
+}
+
 Next next_step(std::span<const double> samples, const MeasurePolicy& policy) {
   if (samples.empty()) return Next::sample;
   if (is_beaten(samples, policy)) return Next::abandon;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "harness/device/device.hpp"
 
@@ -20,6 +21,14 @@ struct Interval {
   double low = 0, high = 0;
 };
 [[nodiscard]] std::optional<Interval> median_interval(std::span<const double> samples);
+
+/// a[i] / b[i] - 1 for samples that were taken in pairs. Throws std::invalid_argument unless both are equally long.
+[[nodiscard]] std::vector<double> paired_differences(std::span<const double> a, std::span<const double> b);
+
+/// Whether rounds of paired samples (equally many of each candidate) say enough: of every candidate the 95 % interval of the median
+/// difference to the fastest is narrower than `target`, or excludes 0. Of one alone: the interval of its median is narrower than that
+/// share.
+[[nodiscard]] bool settled(std::span<const std::vector<double>> candidates, double target);
 
 /// What to do after a sample.
 enum class Next { sample, stop, abandon };

@@ -35,7 +35,8 @@ std::string meaning(int code) {
     case SQLITE_LOCKED:
       return "another process holds the write lock; wait for it to finish, or write to a file of its own and merge";
     case SQLITE_IOERR:
-      return "reading or writing failed on this disk; see that it is not full, not read-only and still attached, and that no file size limit (ulimit -f) was met";
+      return "reading or writing failed on this disk; see that it is not full, not read-only and still attached, and that no file size "
+             "limit (ulimit -f) was met";
     case SQLITE_NOMEM:
       return "out of memory";
     default:
@@ -43,8 +44,12 @@ std::string meaning(int code) {
   }
 }
 
-// The first read makes SQLite look at the header and the log.
-void touch(SQLite::Database& database) { (void)database.execAndGet("SELECT count(*) FROM sqlite_schema").getInt64(); }
+// The first read makes SQLite look at the header and the log. The file may come from anywhere: its views and triggers get no functions with
+// side effects, and damaged pages are found when they are read (https://sqlite.org/security.html).
+void touch(SQLite::Database& database) {
+  database.exec("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0");
+  (void)database.execAndGet("SELECT count(*) FROM sqlite_schema").getInt64();
+}
 
 std::string immutable_uri(const fs::path& path) {
   std::string uri = "file:";
@@ -125,6 +130,7 @@ DatabaseFile open_read_only(const fs::path& path, const StoreOptions& options) {
 DatabaseFile open_writable(const fs::path& path, const StoreOptions& options) {
   const int flags = SQLite::OPEN_READWRITE | (options.mode == OpenMode::create ? SQLite::OPEN_CREATE : 0);
   DatabaseFile file{std::make_unique<SQLite::Database>(path.string(), flags, options.busy_timeout_ms), 0};
+  touch(*file.database);
   // Before anything is written: the file may belong to someone else.
   check_identity(*file.database, path);
   file.file_version = schema::version(*file.database);

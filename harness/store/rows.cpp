@@ -71,19 +71,20 @@ bool Reader::is_null() { return statement_.getColumn(next_).isNull(); }
 
 void put(Binder& to, const std::optional<Timing>& timing) {
   if (!timing) {
-    for (int i = 0; i < 7; ++i) to.null();
+    for (int i = 0; i < 9; ++i) to.null();
     return;
   }
   to.real(timing->median_ms).real(timing->iqr_ms);
   to.blob(timing->samples_ms.data(), timing->samples_ms.size() * sizeof(double));
   to.integer(timing->cold_l2 ? 1 : 0).real(timing->sm_clock_mhz).real(timing->temperature_c).text(timing->throttle_reasons);
+  to.integer(timing->discarded).blob(timing->sm_clocks_mhz.data(), timing->sm_clocks_mhz.size() * sizeof(double));
 }
 
 std::optional<Timing> read_timing(Reader& from) {
   const double median = from.real();
   const double iqr = from.real();
   if (from.is_null()) {
-    from.skip(5);
+    from.skip(7);
     return std::nullopt;
   }
   Timing timing;
@@ -94,6 +95,9 @@ std::optional<Timing> read_timing(Reader& from) {
   timing.sm_clock_mhz = from.real();
   timing.temperature_c = from.real();
   timing.throttle_reasons = from.text();
+  // NULL in files from before these were recorded.
+  timing.discarded = static_cast<int>(from.integer());
+  timing.sm_clocks_mhz = doubles(from.blob());
   return timing;
 }
 

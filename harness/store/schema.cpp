@@ -216,7 +216,20 @@ CREATE VIEW quarantine AS
   WHERE incident.verdict = 'guilty';
 )sql";
 
-constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}, {4, incidents}};
+constexpr std::string_view proofs = R"sql(
+ALTER TABLE trial ADD COLUMN discarded INTEGER;
+ALTER TABLE trial ADD COLUMN sm_clocks BLOB;
+ALTER TABLE trial ADD COLUMN identity TEXT NOT NULL DEFAULT '';
+ALTER TABLE trial ADD COLUMN measured_in TEXT NOT NULL DEFAULT '';
+CREATE INDEX trial_by_identity ON trial (identity) WHERE identity <> '';
+ALTER TABLE plan_trial ADD COLUMN discarded INTEGER;
+ALTER TABLE plan_trial ADD COLUMN sm_clocks BLOB;
+ALTER TABLE plan_trial ADD COLUMN difference_low REAL;
+ALTER TABLE plan_trial ADD COLUMN difference_high REAL;
+ALTER TABLE plan_trial ADD COLUMN tied INTEGER CHECK (tied IN (0, 1));
+)sql";
+
+constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}, {4, incidents}, {5, proofs}};
 
 }  // namespace
 

@@ -60,6 +60,7 @@ struct StoredPlanTrial {
   std::int64_t id = 0, sweep = 0;
   PlanTrial trial;
   std::vector<std::string> template_hashes;  // per stage, as recorded
+  std::int64_t registers = 0;                // most of any of its kernels, per thread; 0: not known
 };
 
 /// A row of the tuned table.
@@ -158,6 +159,8 @@ class Store {
   /// In the order in which they were added.
   [[nodiscard]] std::vector<StoredTrial> trials(const TrialFilter& filter = {});
   [[nodiscard]] std::vector<StoredPlanTrial> plan_trials(const TrialFilter& filter = {});
+  /// The latest trial that was run (not taken over) with this identity and was right or wrong; nothing for an empty identity.
+  [[nodiscard]] std::optional<StoredTrial> measured(const std::string& identity);
   void for_each_trial(const TrialFilter& filter, const std::function<void(const StoredTrial&)>& visit);
   void for_each_plan_trial(const TrialFilter& filter, const std::function<void(const StoredPlanTrial&)>& visit);
   [[nodiscard]] StoredPlanTrial plan_trial(std::int64_t id);

@@ -1,4 +1,5 @@
 // Plan trials and the tuned table.
+#include <algorithm>
 #include <map>
 
 #include "harness/store/rows.hpp"
@@ -9,8 +10,9 @@ namespace {
 
 std::string plan_trial_select() {
   return fmt::format(
-      "SELECT plan_trial.id, plan_trial.sweep_id, plan_trial.plan_id, problem.key, plan.shape, {}, workspace_bytes, created_at "
-      "FROM plan_trial JOIN plan ON plan.id = plan_trial.plan_id JOIN problem ON problem.id = plan.problem_id",
+      "SELECT plan_trial.id, plan_trial.sweep_id, plan_trial.plan_id, problem.key, plan.shape, {}, workspace_bytes, created_at, "
+      "difference_low, difference_high, tied FROM plan_trial JOIN plan ON plan.id = plan_trial.plan_id JOIN problem ON problem.id = "
+      "plan.problem_id",
       result_columns());
 }
 
@@ -34,13 +36,15 @@ std::vector<PlanStage> read_stages(SQLite::Database& database, std::int64_t plan
 
 void read_trial_stages(SQLite::Database& database, StoredPlanTrial& row) {
   SQLite::Statement query(database,
-                          "SELECT stage_ms, cubin_hash, template_hash FROM plan_trial_stage WHERE plan_trial_id = ? ORDER BY position");
+                          "SELECT stage_ms, cubin_hash, template_hash, coalesce(binary.registers, 0) FROM plan_trial_stage "
+                          "LEFT JOIN binary ON binary.hash = cubin_hash WHERE plan_trial_id = ? ORDER BY position");
   Binder(query).integer(row.id);
   while (query.executeStep()) {
     Reader from(query);
     row.trial.stage_ms.push_back(from.real());
     row.trial.cubin_hashes.push_back(from.text());
     row.template_hashes.push_back(from.text());
+    row.registers = std::max(row.registers, from.integer());
   }
 }
 
@@ -81,14 +85,19 @@ Store::Added Store::State::add_plan_trial(std::int64_t sweep, const PlanTrial& t
   const std::vector<std::string> cubins = per_stage(trial.cubin_hashes, stages);
   const std::vector<std::string> templates = per_stage(template_hashes, stages);
   const std::string binaries = fmt::format("{}", fmt::join(cubins, ","));
-  SQLite::Statement& insert =
-      statement(fmt::format("INSERT INTO plan_trial (sweep_id, plan_id, binaries, {}, workspace_bytes, created_at) VALUES ({}) "
-                            "ON CONFLICT (sweep_id, plan_id, binaries) DO NOTHING",
-                            result_columns(), marks(3 + result_column_count + 2)));
+  SQLite::Statement& insert = statement(
+      fmt::format("INSERT INTO plan_trial (sweep_id, plan_id, binaries, {}, workspace_bytes, created_at, difference_low, difference_high, "
+                  "tied) VALUES ({}) "
+                  "ON CONFLICT (sweep_id, plan_id, binaries) DO NOTHING",
+                  result_columns(), marks(3 + result_column_count + 5)));
   Binder row(insert);
   row.integer(sweep).integer(plan).text(binaries);
   put(row, trial.result);
   row.integer(trial.workspace_bytes).text(trial.created_at.empty() ? utc_now() : trial.created_at);
+  if (trial.standing)
+    row.real(trial.standing->low).real(trial.standing->high).integer(trial.standing->tied ? 1 : 0);
+  else
+    row.null().null().null();
   if (insert.exec() == 0) {
     SQLite::Statement& query = statement("SELECT id FROM plan_trial WHERE sweep_id = ? AND plan_id = ? AND binaries = ?");
     Binder(query).integer(sweep).integer(plan).text(binaries);
@@ -131,6 +140,8 @@ void Store::State::visit_plan_trials(const std::string& condition, const std::fu
     row.trial.result = read_result(from);
     row.trial.workspace_bytes = from.integer();
     row.trial.created_at = from.text();
+    const double low = from.real(), high = from.real();
+    if (!from.is_null()) row.trial.standing = Standing{.low = low, .high = high, .tied = from.boolean()};
     read_trial_stages(database(), row);
     visit(row);
   }

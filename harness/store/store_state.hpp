@@ -69,6 +69,8 @@ struct Store::State {
   bool add_incident(std::int64_t sweep, const Incident& incident);
   bool add_trial(std::int64_t sweep, const Trial& trial);
   Added add_plan_trial(std::int64_t sweep, const PlanTrial& trial, const std::vector<std::string>& template_hashes);
+  void visit_trials(const std::string& condition, const std::function<void(SQLite::Statement&)>& bind_condition,
+                    const std::function<void(const StoredTrial&)>& visit);
   void visit_plan_trials(const std::string& condition, const std::function<void(SQLite::Statement&)>& bind_condition,
                          const std::function<void(const StoredPlanTrial&)>& visit);
   void put_winner(std::int64_t device, std::int64_t problem, std::int64_t plan_trial, const std::string& set_at);

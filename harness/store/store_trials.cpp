@@ -10,7 +10,8 @@ namespace {
 std::string trial_select() {
   return fmt::format(
       "SELECT trial.id, trial.sweep_id, trial.stage_problem_id, stage_problem.key, config, {}, compile_ms, cache_hit, {}, "
-      "cubin_hash, source_hash, created_at FROM trial JOIN stage_problem ON stage_problem.id = trial.stage_problem_id",
+      "cubin_hash, source_hash, created_at, identity, measured_in FROM trial JOIN stage_problem ON stage_problem.id = "
+      "trial.stage_problem_id",
       result_columns(), resource_columns);
 }
 
@@ -59,44 +60,65 @@ bool Store::State::add_trial(std::int64_t sweep, const Trial& trial) {
   const std::int64_t stage_problem = stage_problem_id(trial.problem);
   SQLite::Statement& insert = statement(
       fmt::format("INSERT INTO trial (sweep_id, stage_problem_id, config, {}, compile_ms, cache_hit, {}, cubin_hash, source_hash, "
-                  "created_at) VALUES ({}) ON CONFLICT (sweep_id, stage_problem_id, config, source_hash) DO NOTHING",
-                  result_columns(), resource_columns, marks(3 + result_column_count + 2 + 5 + 3)));
+                  "created_at, identity, measured_in) VALUES ({}) ON CONFLICT (sweep_id, stage_problem_id, config, source_hash) DO NOTHING",
+                  result_columns(), resource_columns, marks(3 + result_column_count + 2 + 5 + 5)));
   Binder row(insert);
   row.integer(sweep).integer(stage_problem).text(trial.config.text());
   put(row, trial.result);
   row.real(trial.compile_ms).integer(trial.cache_hit ? 1 : 0);
   put(row, trial.resources);
   row.text(trial.cubin_hash).text(trial.source_hash).text(trial.created_at.empty() ? utc_now() : trial.created_at);
+  row.text(trial.identity).text(trial.measured_in);
   return insert.exec() == 1;
+}
+
+void Store::State::visit_trials(const std::string& condition, const std::function<void(SQLite::Statement&)>& bind_condition,
+                                const std::function<void(const StoredTrial&)>& visit) {
+  SQLite::Statement query(database(), trial_select() + condition);
+  bind_condition(query);
+  std::map<std::int64_t, StageProblem> problems;  // thousands of trials share a few hundred
+  while (query.executeStep()) {
+    Reader from(query);
+    StoredTrial row;
+    row.id = from.integer();
+    row.sweep = from.integer();
+    const std::int64_t problem = from.integer();
+    const std::string key = from.text();
+    const auto known = problems.find(problem);
+    row.trial.problem = known != problems.end() ? known->second : problems.emplace(problem, StageProblem::parse(key)).first->second;
+    row.trial.config = Config::parse(from.text());
+    row.trial.result = read_result(from);
+    row.trial.compile_ms = from.real();
+    row.trial.cache_hit = from.boolean();
+    row.trial.resources = read_resources(from);
+    row.trial.cubin_hash = from.text();
+    row.trial.source_hash = from.text();
+    row.trial.created_at = from.text();
+    row.trial.identity = from.text();
+    row.trial.measured_in = from.text();
+    visit(row);
+  }
 }
 
 void Store::for_each_trial(const TrialFilter& filter, const std::function<void(const StoredTrial&)>& visit) {
   state_->guarded("read trials", [&] {
     const Condition condition("trial", filter);
-    SQLite::Statement query(state_->database(), trial_select() + condition.sql() + " ORDER BY trial.id");
-    condition.bind(query);
-    std::map<std::int64_t, StageProblem> problems;  // thousands of trials share a few hundred
-    while (query.executeStep()) {
-      Reader from(query);
-      StoredTrial row;
-      row.id = from.integer();
-      row.sweep = from.integer();
-      const std::int64_t problem = from.integer();
-      const std::string key = from.text();
-      const auto known = problems.find(problem);
-      row.trial.problem = known != problems.end() ? known->second : problems.emplace(problem, StageProblem::parse(key)).first->second;
-      row.trial.config = Config::parse(from.text());
-      row.trial.result = read_result(from);
-      row.trial.compile_ms = from.real();
-      row.trial.cache_hit = from.boolean();
-      row.trial.resources = read_resources(from);
-      row.trial.cubin_hash = from.text();
-      row.trial.source_hash = from.text();
-      row.trial.created_at = from.text();
-      visit(row);
-    }
+    state_->visit_trials(
+        condition.sql() + " ORDER BY trial.id", [&](SQLite::Statement& query) { condition.bind(query); }, visit);
     return true;
   });
+}
+
+std::optional<StoredTrial> Store::measured(const std::string& identity) {
+  std::optional<StoredTrial> found;
+  if (identity.empty()) return found;
+  state_->guarded("look for a measurement", [&] {
+    state_->visit_trials(
+        " WHERE identity = ? AND measured_in = '' AND outcome IN ('ok', 'wrong_result') ORDER BY trial.id DESC LIMIT 1",
+        [&](SQLite::Statement& query) { Binder(query).text(identity); }, [&](const StoredTrial& row) { found = row; });
+    return true;
+  });
+  return found;
 }
 
 std::vector<StoredTrial> Store::trials(const TrialFilter& filter) {

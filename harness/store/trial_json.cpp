@@ -80,6 +80,8 @@ void put_result(Output& to, const Result& result) {
     part["sm_clock_mhz"] = number(timing->sm_clock_mhz);
     part["temperature_c"] = number(timing->temperature_c);
     part["throttle_reasons"] = timing->throttle_reasons;
+    if (timing->discarded > 0) part["discarded"] = timing->discarded;
+    if (!timing->sm_clocks_mhz.empty()) part["sm_clocks_mhz"] = timing->sm_clocks_mhz;
     to["timing"] = std::move(part);
   }
   if (const auto& errors = result.errors) {
@@ -103,6 +105,8 @@ Timing timing_from(const Input& from) {
   timing.sm_clock_mhz = number_from(from.at("sm_clock_mhz"));
   timing.temperature_c = number_from(from.at("temperature_c"));
   timing.throttle_reasons = from.at("throttle_reasons").get<std::string>();
+  timing.discarded = from.value("discarded", 0);
+  timing.sm_clocks_mhz = from.value("sm_clocks_mhz", std::vector<double>());
   return timing;
 }
 
@@ -245,6 +249,8 @@ Output trial_json(const Trial& trial) {
   json["compile_ms"] = number(trial.compile_ms);
   json["cache_hit"] = trial.cache_hit;
   json["created_at"] = trial.created_at;
+  if (!trial.identity.empty()) json["identity"] = trial.identity;
+  if (!trial.measured_in.empty()) json["measured_in"] = trial.measured_in;
   return json;
 }
 
@@ -259,6 +265,8 @@ Trial trial_from(const Input& from) {
   trial.compile_ms = number_from(from.at("compile_ms"));
   trial.cache_hit = from.at("cache_hit").get<bool>();
   trial.created_at = from.at("created_at").get<std::string>();
+  trial.identity = from.value("identity", std::string());
+  trial.measured_in = from.value("measured_in", std::string());
   return trial;
 }
 
@@ -278,6 +286,8 @@ Output plan_trial_json(const PlanTrial& trial) {
   json["stages"] = std::move(stages);
   put_result(json, trial.result);
   json["workspace_bytes"] = trial.workspace_bytes;
+  if (trial.standing)
+    json["standing"] = {{"low", number(trial.standing->low)}, {"high", number(trial.standing->high)}, {"tied", trial.standing->tied}};
   json["created_at"] = trial.created_at;
   return json;
 }
@@ -294,6 +304,11 @@ PlanTrial plan_trial_from(const Input& from) {
   }
   trial.result = result_from(from);
   trial.workspace_bytes = from.at("workspace_bytes").get<std::int64_t>();
+  if (from.contains("standing")) {
+    const Input& standing = from.at("standing");
+    trial.standing =
+        Standing{.low = number_from(standing.at("low")), .high = number_from(standing.at("high")), .tied = standing.at("tied").get<bool>()};
+  }
   trial.created_at = from.at("created_at").get<std::string>();
   return trial;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "harness/tune/candidate.hpp"
+#include "harness/tune/identity.hpp"
 
 namespace phitune {
 namespace {
@@ -22,8 +23,9 @@ bool leads(const Trial& trial, double lead_ms) {
 
 }  // namespace
 
-Evaluator::Evaluator(Device& device, Compiler& compiler, Store& store, std::int64_t sweep, MeasurePolicy policy, CompileScope scope)
-    : device_(device), compiler_(compiler), store_(store), sweep_(sweep), policy_(policy), scope_(scope) {
+Evaluator::Evaluator(Device& device, Compiler& compiler, Store& store, std::int64_t sweep, MeasurePolicy policy, CompileScope scope,
+                     Reuse reuse)
+    : device_(device), compiler_(compiler), store_(store), sweep_(sweep), policy_(policy), scope_(scope), reuse_(reuse) {
   TrialFilter of_this_sweep;
   of_this_sweep.sweep = sweep;
   store_.for_each_trial(of_this_sweep, [this](const StoredTrial& stored) {
@@ -71,17 +73,38 @@ Evaluator::Evaluated Evaluator::look_up_or_try(const StageProblem& stage, const 
   const std::string source = source_of(stage, config);
   if (const Trial* known = find_known(stage, config, source.empty() ? source : compiler_.key(source))) return {*known, false};
   Candidate candidate = prepare_candidate(compiler_, device_.info(), stage, config);
-  if (candidate.trial.result.outcome == Outcome::ok) candidate.trial.result = run(candidate, best_ms);
+  if (candidate.trial.result.outcome == Outcome::ok) run(candidate, best_ms);
   return remember(std::move(candidate.trial));
 }
 
-Result Evaluator::run(const Candidate& candidate, double best_ms) {
-  if (auto result = quarantined(candidate_name(candidate.executable.stage), candidate.trial.cubin_hash)) return std::move(*result);
+void Evaluator::run(Candidate& candidate, double best_ms) {
+  Trial& trial = candidate.trial;
+  if (auto result = quarantined(candidate_name(candidate.executable.stage), trial.cubin_hash)) {
+    trial.result = std::move(*result);
+    return;
+  }
+  trial.identity = identity_of(candidate.executable, device_, policy_);
+  if (take_over(trial, best_ms)) return;
   MeasurePolicy policy = policy_;
   policy.abandon_above_ms = best_ms;
   // A launch that takes so much longer than the best so far is of no use, and one that never ends should not hold up the sweep.
   if (best_ms > 0) policy.timeout_ms = std::min(policy.timeout_ms, std::max(kLeastTimeoutMs, kTimeoutOverBest * best_ms));
-  return device_.run_stage(candidate.executable, policy);
+  trial.result = device_.run_stage(candidate.executable, policy);
+}
+
+// The result of a trial of the same identity. One that was given up early, for being clearly slower than the best of its day, answers only
+// where it still is.
+bool Evaluator::take_over(Trial& trial, double best_ms) {
+  const auto known = store_.measured(trial.identity);
+  if (!known || (reuse_ == Reuse::this_sweep && known->sweep != sweep_)) return false;
+  if (const auto& timing = known->trial.result.timing) {
+    const bool given_up = timing->samples_ms.size() < static_cast<std::size_t>(policy_.min_samples);
+    if (given_up && !(best_ms > 0 && timing->median_ms > best_ms)) return false;
+  }
+  trial.result = known->trial.result;
+  trial.measured_in = store_.sweep(known->sweep).uid;
+  ++same_code_;
+  return true;
 }
 
 void Evaluator::quarantine(const Incident& incident) {

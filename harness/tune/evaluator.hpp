@@ -22,12 +22,18 @@ enum class CompileScope {
   leading,  // those that were the best of their stage when their turn came, and what the finalists are made of
 };
 
+/// Whose measurements answer for a candidate of the same identity (harness/tune/identity.hpp). Within a sweep it is always measured once.
+enum class Reuse {
+  any_sweep,   // of the database: editing a space measures only what changed
+  this_sweep,  // measure anew what an earlier sweep has measured
+};
+
 /// Not thread-safe: it drives the one thread that owns the device. Every trial it returns is in the store already.
 class Evaluator {
  public:
   /// All must outlive it. Trials of the sweep that are in the store already (a resumed sweep) are answered from there.
   Evaluator(Device& device, Compiler& compiler, Store& store, std::int64_t sweep, MeasurePolicy policy,
-            CompileScope scope = CompileScope::all);
+            CompileScope scope = CompileScope::all, Reuse reuse = Reuse::any_sweep);
 
   /// Queues what evaluate() will want compiled when it is asked about these in this order: after everything queued so far, or before.
   void compile_ahead(const StageProblem& stage, std::span<const Config> configs, Compiler::Turn turn = Compiler::Turn::later);
@@ -52,8 +58,10 @@ class Evaluator {
   /// Stores what the device has seen of such candidates since the last call.
   void store_incidents();
 
-  [[nodiscard]] std::size_t resumed() const { return resumed_; }  // answers that the store had from before
-  [[nodiscard]] std::size_t shared() const { return shared_; }    // answers that this run had from before
+  [[nodiscard]] Compiler& compiler() { return compiler_; }
+  [[nodiscard]] std::size_t resumed() const { return resumed_; }      // answers that the store had from before
+  [[nodiscard]] std::size_t same_code() const { return same_code_; }  // answers that another config or sweep with the same identity gave
+  [[nodiscard]] std::size_t shared() const { return shared_; }        // answers that this run had from before
 
  private:
   struct Known {
@@ -64,7 +72,8 @@ class Evaluator {
   [[nodiscard]] std::optional<Trial> answer_without_code(const StageProblem& stage, const Config& config, double lead_ms) const;
   [[nodiscard]] const Trial* find_known(const StageProblem& stage, const Config& config, const std::string& source_hash);
   void quarantine(const Incident& incident);
-  [[nodiscard]] Result run(const Candidate& candidate, double best_ms);
+  void run(Candidate& candidate, double best_ms);
+  [[nodiscard]] bool take_over(Trial& trial, double best_ms);
   Evaluated look_up_or_try(const StageProblem& stage, const Config& config, double best_ms);
   Evaluated remember(Trial trial);
   [[nodiscard]] double lead_of(const StageProblem& stage) const;  // 0: nothing was right so far
@@ -75,10 +84,11 @@ class Evaluator {
   std::int64_t sweep_;
   MeasurePolicy policy_;
   CompileScope scope_;
+  Reuse reuse_;
   std::map<std::string, Known> known_;  // by stage problem, config and source: what makes a trial the same trial
   std::map<std::pair<std::string, std::string>, Incident> quarantine_;  // by subject and code
   std::map<std::string, double> leads_;                                 // least time of each stage problem so far
-  std::size_t resumed_ = 0, shared_ = 0;
+  std::size_t resumed_ = 0, shared_ = 0, same_code_ = 0;
 };
 
 }  // namespace phitune

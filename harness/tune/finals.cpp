@@ -6,6 +6,7 @@
 #include <map>
 #include <tuple>
 
+#include "harness/measure/statistics.hpp"
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune {
@@ -83,7 +84,14 @@ PlanTrial plan_trial(const Composition& finalist, const std::vector<ExecutableSt
   return trial;
 }
 
-bool measured_ok(const StoredPlanTrial& stored) { return stored.trial.result.outcome == Outcome::ok && stored.trial.result.timing; }
+bool measured_ok(const PlanTrial& trial) { return trial.result.outcome == Outcome::ok && trial.result.timing; }
+
+std::int64_t most_registers(const std::vector<ExecutableStage>& stages) {
+  std::int64_t most = 0;
+  for (const ExecutableStage& stage : stages)
+    if (stage.binary) most = std::max(most, stage.binary->resources.registers);
+  return most;
+}
 
 }  // namespace
 
@@ -93,7 +101,13 @@ std::vector<StoredPlanTrial> run_finals(const Problem& problem, const std::vecto
   for (const Composition& finalist : finalists) plans.push_back(finalist.plan);
   const std::vector<Evaluator::ExecutablePlan> executables = evaluator.executables(plans);
   if (auto stored = stored_before(problem, executables, store, sweep)) return std::move(*stored);
-  const std::vector<Result> results = run(problem, executables, evaluator, device, policy);
+  const std::vector<Result> results = [&] {
+    const Compiler::Pause silence(evaluator.compiler());
+    return run(problem, executables, evaluator, device, policy);
+  }();
+  std::vector<PlanTrial> trials;
+  for (std::size_t i = 0; i < finalists.size(); ++i) trials.push_back(plan_trial(finalists[i], executables[i].stages, results[i]));
+  set_standings(trials);
 
   std::vector<StoredPlanTrial> stored;
   Store::Batch batch(store);
@@ -102,8 +116,9 @@ std::vector<StoredPlanTrial> run_finals(const Problem& problem, const std::vecto
     for (const ExecutableStage& stage : executables[i].stages)
       if (stage.binary) store.add(*stage.binary);
     StoredPlanTrial row;
-    row.trial = plan_trial(finalists[i], executables[i].stages, results[i]);
+    row.trial = std::move(trials[i]);
     row.sweep = sweep;
+    row.registers = most_registers(executables[i].stages);
     row.id = store.add(sweep, row.trial).id;
     stored.push_back(std::move(row));
   }
@@ -111,18 +126,34 @@ std::vector<StoredPlanTrial> run_finals(const Problem& problem, const std::vecto
   return stored;
 }
 
-const StoredPlanTrial* winner_of(const std::vector<StoredPlanTrial>& finals, double tie_share) {
-  double fastest = 0;
-  for (const StoredPlanTrial& final : finals)
-    if (measured_ok(final))
-      fastest = fastest == 0 ? final.trial.result.timing->median_ms : std::min(fastest, final.trial.result.timing->median_ms);
-  const auto rank = [](const StoredPlanTrial& final) {
-    const Result& result = final.trial.result;
-    return std::tuple(result.errors ? result.errors->relative_l2 : 0.0, final.trial.plan.stages.size(), final.trial.plan.text());
+void set_standings(std::span<PlanTrial> trials, double tie_share) {
+  const PlanTrial* fastest = nullptr;
+  for (const PlanTrial& trial : trials)
+    if (measured_ok(trial) && (!fastest || trial.result.timing->median_ms < fastest->result.timing->median_ms)) fastest = &trial;
+  for (PlanTrial& trial : trials) {
+    if (!measured_ok(trial)) continue;
+    const Timing &mine = *trial.result.timing, &best = *fastest->result.timing;
+    const double by_median = mine.median_ms / best.median_ms - 1;
+    Standing standing{.low = by_median, .high = by_median};
+    if (&trial != fastest && mine.samples_ms.size() == best.samples_ms.size()) {
+      if (const auto interval = median_interval(paired_differences(mine.samples_ms, best.samples_ms)))
+        standing = {.low = interval->low, .high = interval->high};
+    }
+    standing.tied = standing.low <= tie_share;
+    trial.standing = standing;
+  }
+}
+
+const StoredPlanTrial* winner_of(const std::vector<StoredPlanTrial>& finals, const Plan* incumbent) {
+  const auto rank = [incumbent](const StoredPlanTrial& final) {
+    const PlanTrial& trial = final.trial;
+    const bool stays = incumbent && trial.plan == *incumbent;
+    return std::tuple(stays ? 0 : 1, trial.result.errors ? trial.result.errors->relative_l2 : 0.0, final.registers,
+                      trial.plan.stages.size(), trial.plan.text());
   };
   const StoredPlanTrial* winner = nullptr;
   for (const StoredPlanTrial& final : finals) {
-    if (!measured_ok(final) || final.trial.result.timing->median_ms > fastest * (1 + tie_share)) continue;
+    if (!measured_ok(final.trial) || !final.trial.standing || !final.trial.standing->tied) continue;
     if (!winner || rank(final) < rank(*winner)) winner = &final;
   }
   return winner;

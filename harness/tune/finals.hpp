@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,14 +13,22 @@
 
 namespace phitune {
 
-/// Runs the finalists interleaved and stores each as a plan trial with its binaries; in the order of `finalists`. When the sweep has all of
-/// them already (it was resumed), they are answered from the store.
+/// Plans whose medians differ by less cannot be told apart by what they are for, whatever the statistics say.
+inline constexpr double kTieShare = 0.005;
+
+/// Runs the finalists in paired rounds, nothing else competing for the machine, and stores each as a plan trial with its binaries and its
+/// standing; in the order of `finalists`. When the sweep has all of them already (it was resumed), they are answered from the store.
 [[nodiscard]] std::vector<StoredPlanTrial> run_finals(const Problem& problem, const std::vector<Composition>& finalists,
                                                       Evaluator& evaluator, Device& device, Store& store, std::int64_t sweep,
                                                       const MeasurePolicy& policy);
 
-/// The fastest plan whose result was right. Plans within `tie_share` of it are ties: the one with the lower error wins, then with fewer
-/// stages, then by text. Null when none was ok.
-[[nodiscard]] const StoredPlanTrial* winner_of(const std::vector<StoredPlanTrial>& finals, double tie_share = 0.005);
+/// Sets the standing of every trial that was right and timed. The fastest is the one with the least median; another is tied with it unless
+/// the 95 % interval of its paired differences says that it is slower by more than `tie_share`. Where samples are no pairs (their numbers
+/// differ, or a recording lacks them) the medians alone decide.
+void set_standings(std::span<PlanTrial> trials, double tie_share = kTieShare);
+
+/// The winner among the tied, by rule: the incumbent, else the lower error, then fewer registers, then fewer stages, then the text. So two
+/// sweeps that find the same set crown the same plan. Null when none was right and timed. Trials must have their standing.
+[[nodiscard]] const StoredPlanTrial* winner_of(const std::vector<StoredPlanTrial>& finals, const Plan* incumbent = nullptr);
 
 }  // namespace phitune

@@ -18,7 +18,7 @@ Trial ok_trial(const StageProblem& stage, Config config, double ms, double error
   Trial trial;
   trial.problem = stage;
   trial.config = std::move(config);
-  trial.result.timing = Timing{.samples_ms = {ms}, .median_ms = ms, .throttle_reasons = {}};
+  trial.result.timing = Timing{.samples_ms = {ms}, .median_ms = ms, .throttle_reasons = {}, .sm_clocks_mhz = {}};
   trial.result.errors = Errors{.relative_l2 = error};
   trial.resources = Resources{.registers = registers};
   return trial;

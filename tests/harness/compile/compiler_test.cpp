@@ -244,6 +244,21 @@ TEST_F(CompilerTest, WhatSomebodyWaitsForOvertakesTheQueue) {
   EXPECT_EQ(compiler.counters().compiled, 13u) << "overtaking must neither lose nor repeat a source";
 }
 
+TEST_F(CompilerTest, APauseIsSilentAndLosesNothing) {
+  Compiler compiler(options(2));
+  const auto before = compiler.compile(heavy(8, 33, 256, 1));
+  std::shared_future<Compiled> meanwhile;
+  {
+    const Compiler::Pause pause(compiler);
+    const Compiler::Counters at_start = compiler.counters();
+    meanwhile = compiler.compile(plain(7));
+    EXPECT_EQ(meanwhile.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout) << "it compiles though it should not";
+    EXPECT_EQ(compiler.counters().compiled, at_start.compiled);
+  }
+  EXPECT_EQ(before.get().outcome, Outcome::ok);
+  EXPECT_EQ(meanwhile.get().outcome, Outcome::ok);
+}
+
 TEST_F(CompilerTest, DestructionDoesNotCompileTheRest) {
   std::vector<std::shared_future<Compiled>> futures;
   {

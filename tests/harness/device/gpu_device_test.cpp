@@ -100,6 +100,14 @@ TEST_F(GpuDeviceTest, TheFlushMakesTheCacheCold) {
   EXPECT_TRUE(seen.works);
 }
 
+TEST_F(GpuDeviceTest, TheSelfTestFailsWithoutTheFlush) {
+  // "Colder" must mean more than chance; a check that cannot fail proves nothing.
+  const GpuDevice::Coldness seen = device->coldness(false);
+  std::printf("hot %.4f ms, again hot %.4f ms\n", seen.hot_ms, seen.cold_ms);
+  EXPECT_LT(seen.cold_ms, 1.1 * seen.hot_ms);
+  EXPECT_FALSE(seen.works);
+}
+
 TEST_F(GpuDeviceTest, EveryStageOfEveryStrategyIsRight) {
   for (const Fusion fusion : {Fusion::quadratic, Fusion::expand_mma, Fusion::materialized}) {
     for (const StageProblem& problem : stages_of(problem_for(fusion), shape_for(fusion))) {

@@ -20,7 +20,7 @@ Trial trial_of(const StageProblem& stage, std::int64_t warps, double ms, const s
   Trial trial;
   trial.problem = stage;
   trial.config = stage.path == Path::library ? Config{} : Config{{"warps", warps}};
-  trial.result.timing = Timing{.samples_ms = {ms, ms, ms}, .median_ms = ms, .throttle_reasons = {}};
+  trial.result.timing = Timing{.samples_ms = {ms, ms, ms}, .median_ms = ms, .throttle_reasons = {}, .sm_clocks_mhz = {}};
   trial.result.seed = 42;
   trial.cubin_hash = stage.path == Path::library ? "" : cubin;
   trial.source_hash = "s" + cubin;
@@ -52,7 +52,7 @@ PlanTrial plan_trial_of(const PlanShape& plan_shape, std::int64_t warps, double 
     trial.stage_ms.push_back(ms / 10);
     trial.cubin_hashes.push_back(stage.binary ? stage.binary->cubin_hash : "");
   }
-  trial.result.timing = Timing{.samples_ms = {ms}, .median_ms = ms, .throttle_reasons = {}};
+  trial.result.timing = Timing{.samples_ms = {ms}, .median_ms = ms, .throttle_reasons = {}, .sm_clocks_mhz = {}};
   trial.created_at = "2025-01-01T00:00:00Z";
   return trial;
 }

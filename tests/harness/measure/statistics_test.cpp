@@ -103,6 +103,42 @@ TEST(NextStep, GivesNoisySourcesUpToTheMaximum) {
   EXPECT_EQ(ending.next, Next::stop);
 }
 
+TEST(PairedDifferences, AreThoseOfEachPair) {
+  const std::vector<double> a = {1.1, 2.0, 3.3}, b = {1.0, 2.0, 3.0};
+  const std::vector<double> differences = paired_differences(a, b);
+  ASSERT_EQ(differences.size(), 3u);
+  EXPECT_NEAR(differences[0], 0.1, 1e-12);
+  EXPECT_EQ(differences[1], 0);
+  EXPECT_NEAR(differences[2], 0.1, 1e-12);
+  EXPECT_THROW(static_cast<void>(paired_differences(a, std::vector<double>(2, 1.0))), std::invalid_argument);
+}
+
+// Common drift of 10 % hides a difference of 1 % from medians, and not from pairs.
+TEST(Settled, PairsSeeWhatDriftHides) {
+  std::vector<std::vector<double>> candidates(2);
+  for (int round = 0; round < 12; ++round) {
+    const double drift = 1 + 0.01 * round;
+    candidates[0].push_back(drift);
+    candidates[1].push_back(1.01 * drift);
+  }
+  EXPECT_TRUE(settled(candidates, 0.005));
+  EXPECT_FALSE(settled(std::span(candidates).first(1), 0.005)) << "alone it drifts too far";
+}
+
+TEST(Settled, NotWhileADifferenceMayBeEitherWay) {
+  std::vector<std::vector<double>> candidates(2);
+  for (int round = 0; round < 12; ++round) {
+    candidates[0].push_back(1);
+    candidates[1].push_back(round % 2 == 0 ? 0.96 : 1.05);
+  }
+  EXPECT_FALSE(settled(candidates, 0.005));
+}
+
+TEST(Settled, NotWithFewerPairsThanAnIntervalNeeds) {
+  const std::vector<std::vector<double>> candidates = {{1, 1, 1}, {2, 2, 2}};
+  EXPECT_FALSE(settled(candidates, 0.005));
+}
+
 TEST(Unstable, NeedsBothAShareAndAnAbsoluteSpread) {
   EXPECT_FALSE(unstable(std::vector<double>{1, 1.01, 0.99, 1}));
   EXPECT_TRUE(unstable(std::vector<double>{1, 2, 1, 2}));

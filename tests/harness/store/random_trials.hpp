@@ -119,6 +119,8 @@ class RandomTrials {
     timing.sm_clock_mhz = 1980;
     timing.temperature_c = 41;
     if (chance(0.1)) timing.throttle_reasons = "sw_power_cap";
+    if (chance(0.1)) timing.discarded = static_cast<int>(integer(1, 9));
+    if (chance(0.5)) timing.sm_clocks_mhz.assign(timing.samples_ms.size(), 1980);
     return timing;
   }
 
@@ -151,6 +153,8 @@ class RandomTrials {
       trial.cubin_hash = hex();
       trial.cache_hit = chance(0.5);
       trial.compile_ms = trial.cache_hit ? 0 : real(100, 2000);
+      trial.identity = hex();
+      if (chance(0.2)) trial.measured_in = hex(32);
     }
     return trial;
   }
@@ -166,6 +170,7 @@ class RandomTrials {
     }
     trial.result = result(outcome);
     trial.workspace_bytes = integer(0, 1 << 30);
+    if (outcome == Outcome::ok) trial.standing = Standing{.low = real(0, 0.01), .high = real(0.01, 0.1), .tied = chance(0.5)};
     trial.created_at = "2025-01-31T12:00:01Z";
     return trial;
   }
@@ -198,12 +203,12 @@ inline bool equal(const Result& a, const Result& b) {
 inline bool equal(const Trial& a, const Trial& b) {
   return a.problem == b.problem && a.config == b.config && equal(a.result, b.result) && a.resources == b.resources &&
          a.cubin_hash == b.cubin_hash && a.source_hash == b.source_hash && a.compile_ms == b.compile_ms && a.cache_hit == b.cache_hit &&
-         a.created_at == b.created_at;
+         a.created_at == b.created_at && a.identity == b.identity && a.measured_in == b.measured_in;
 }
 
 inline bool equal(const PlanTrial& a, const PlanTrial& b) {
   return a.plan == b.plan && equal(a.result, b.result) && a.stage_ms == b.stage_ms && a.cubin_hashes == b.cubin_hashes &&
-         a.workspace_bytes == b.workspace_bytes && a.created_at == b.created_at;
+         a.workspace_bytes == b.workspace_bytes && a.created_at == b.created_at && a.standing == b.standing;
 }
 
 }  // namespace phitune::testing_support

@@ -130,6 +130,95 @@ TEST_F(EvaluatorTest, WhatDoesNotFitTheDeviceIsPrunedBeforeItIsRun) {
   EXPECT_TRUE(tiny.stages_run.empty());
 }
 
+TEST_F(EvaluatorTest, TheSameMachineCodeIsMeasuredOnceAcrossSweeps) {
+  Compiler compiler(compiling());
+  Evaluator before(device, compiler, store, sweep, {});
+  const Trial first = before.evaluate(stage, configs[0]).trial;
+  ASSERT_FALSE(first.identity.empty());
+  EXPECT_EQ(first.measured_in, "");
+  device.answer = [](const ExecutableStage&) { return timed(99); };
+  SweepInfo info;
+  info.device = device.info();
+  const std::int64_t next = store.begin_sweep(info).id;
+  Evaluator after(device, compiler, store, next, {});
+  const auto [second, fresh] = after.evaluate(stage, configs[0]);
+  EXPECT_TRUE(fresh) << "it is a trial of the second sweep too";
+  EXPECT_EQ(second.result.timing, first.result.timing);
+  EXPECT_EQ(second.measured_in, store.sweep(sweep).uid);
+  EXPECT_EQ(after.same_code(), 1u);
+  EXPECT_EQ(device.stages_run.size(), 1u);
+  EXPECT_EQ(store.trials().size(), 2u);
+}
+
+TEST_F(EvaluatorTest, WhatWasMeasuredUnderOtherConditionsIsMeasuredAgain) {
+  Compiler compiler(compiling());
+  Evaluator before(device, compiler, store, sweep, {});
+  static_cast<void>(before.evaluate(stage, configs[0]));
+  const auto again = [&](const MeasurePolicy& policy, Reuse reuse) {
+    SweepInfo info;
+    info.device = device.info();
+    const std::size_t runs = device.stages_run.size();
+    Evaluator after(device, compiler, store, store.begin_sweep(info).id, policy, CompileScope::all, reuse);
+    static_cast<void>(after.evaluate(stage, configs[0]));
+    return device.stages_run.size() - runs;
+  };
+  EXPECT_EQ(again({}, Reuse::any_sweep), 0u);
+  EXPECT_EQ(again({}, Reuse::this_sweep), 1u) << "asked for";
+  MeasurePolicy hot, seeded, effort;
+  hot.cold_l2 = false;
+  seeded.seed = 77;
+  effort.max_samples = 99;
+  EXPECT_EQ(again(hot, Reuse::any_sweep), 1u);
+  EXPECT_EQ(again(seeded, Reuse::any_sweep), 1u);
+  EXPECT_EQ(again(effort, Reuse::any_sweep), 1u);
+}
+
+TEST_F(EvaluatorTest, WhatWasGivenUpEarlyDoesNotAnswerWhereItMayLead) {
+  Compiler compiler(compiling());
+  device.answer = [](const ExecutableStage&) {
+    Result result = timed(5);
+    result.timing->samples_ms = {5};
+    return result;
+  };
+  Evaluator before(device, compiler, store, sweep, {});
+  static_cast<void>(before.evaluate(stage, configs[0], 1));
+  SweepInfo info;
+  info.device = device.info();
+  Evaluator leading(device, compiler, store, store.begin_sweep(info).id, {}),
+      beaten(device, compiler, store, store.begin_sweep(info).id, {});
+  static_cast<void>(beaten.evaluate(stage, configs[0], 2));
+  EXPECT_EQ(device.stages_run.size(), 1u) << "5 ms are still beaten by 2";
+  static_cast<void>(leading.evaluate(stage, configs[0]));
+  EXPECT_EQ(device.stages_run.size(), 2u) << "nothing to be beaten by";
+}
+
+TEST_F(EvaluatorTest, AGuiltyCandidateIsStoredWithItsTrialAndNotRunAgain) {
+  class Guilty : public SyntheticDevice {
+   public:
+    std::vector<Incident> take_incidents() override {
+      if (stages_run.empty()) return {};
+      return {{.subject = candidate_name(stages_run.back()),
+               .code = code,
+               .outcome = Outcome::timed_out,
+               .reason = "it hung",
+               .created_at = "2026-01-01T00:00:00Z"}};
+    }
+    std::string code;
+  } guilty;
+  Compiler compiler(compiling());
+  guilty.code = compiler.compile(source_of(stage, configs[0])).get().binary->cubin_hash;
+  Evaluator before(guilty, compiler, store, sweep, {});
+  static_cast<void>(before.evaluate(stage, configs[0]));
+  ASSERT_EQ(store.incidents().size(), 1u);
+  SweepInfo info;
+  info.device = guilty.info();
+  Evaluator after(guilty, compiler, store, store.begin_sweep(info).id, {}, CompileScope::all, Reuse::this_sweep);
+  const Trial trial = after.evaluate(stage, configs[0]).trial;
+  EXPECT_EQ(guilty.stages_run.size(), 1u);
+  EXPECT_EQ(trial.result.outcome, Outcome::timed_out);
+  EXPECT_NE(trial.result.reason.find("it hung"), std::string::npos);
+}
+
 // A recording: answers before anything is compiled. Trial i took times[i] ms.
 class Recorded : public SyntheticDevice {
  public:

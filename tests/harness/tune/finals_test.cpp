@@ -26,33 +26,78 @@ StoredPlanTrial final_of(const std::string& shape, double ms, double error, Outc
 const std::string expand_256 = "expand_mma c256 d_tile16 state_bf16 partial_bf16";
 const std::string expand_512 = "expand_mma c512 d_tile16 state_bf16 partial_bf16";
 
+std::vector<StoredPlanTrial> judged(std::vector<StoredPlanTrial> finals, double tie_share = kTieShare) {
+  std::vector<PlanTrial> trials;
+  for (const StoredPlanTrial& row : finals) trials.push_back(row.trial);
+  set_standings(trials, tie_share);
+  for (std::size_t i = 0; i < finals.size(); ++i) finals[i].trial.standing = trials[i].standing;
+  return finals;
+}
+
 TEST(WinnerOf, TheFastestThatWasRight) {
-  const std::vector<StoredPlanTrial> finals = {final_of(expand_256, 1.0, 1e-3, Outcome::wrong_result), final_of(expand_512, 2.0, 1e-3),
-                                               final_of("quadratic", 3.0, 1e-6), final_of(expand_256, 1.5, 1e-3, Outcome::unstable)};
+  const auto finals = judged({final_of(expand_256, 1.0, 1e-3, Outcome::wrong_result), final_of(expand_512, 2.0, 1e-3),
+                              final_of("quadratic", 3.0, 1e-6), final_of(expand_256, 1.5, 1e-3, Outcome::unstable)});
   EXPECT_EQ(winner_of(finals), &finals[1]);
 }
 
 TEST(WinnerOf, NobodyWhenNoneWasRight) {
   EXPECT_EQ(winner_of({}), nullptr);
-  EXPECT_EQ(winner_of({final_of(expand_256, 1, 1e-3, Outcome::wrong_result), final_of("quadratic", 1, 1e-3, Outcome::pruned)}), nullptr);
+  EXPECT_EQ(winner_of(judged({final_of(expand_256, 1, 1e-3, Outcome::wrong_result), final_of("quadratic", 1, 1e-3, Outcome::pruned)})),
+            nullptr);
   StoredPlanTrial untimed = final_of("quadratic", 1, 1e-3);
   untimed.trial.result.timing.reset();
-  EXPECT_EQ(winner_of({untimed}), nullptr);
+  EXPECT_EQ(winner_of(judged({untimed})), nullptr);
 }
 
 TEST(WinnerOf, ATieGoesToTheSmallerError) {
   const std::vector<StoredPlanTrial> finals = {final_of(expand_256, 1.000, 3e-3), final_of(expand_512, 1.0049, 1e-3),
                                                final_of("quadratic", 1.0051, 1e-6)};
-  EXPECT_EQ(winner_of(finals, 0.005), &finals[1]);  // the third is right and closest to the truth, but no tie
-  EXPECT_EQ(winner_of(finals, 0.001), &finals[0]);
-  EXPECT_EQ(winner_of(finals, 0.01), &finals[2]);
+  const auto narrow = judged(finals, 0.001), usual = judged(finals, 0.005), wide = judged(finals, 0.01);
+  EXPECT_EQ(winner_of(usual), &usual[1]);  // the third is right and closest to the truth, but no tie
+  EXPECT_EQ(winner_of(narrow), &narrow[0]);
+  EXPECT_EQ(winner_of(wide), &wide[2]);
 }
 
-TEST(WinnerOf, ThenToFewerStagesThenToTheFirstByText) {
-  const std::vector<StoredPlanTrial> stages = {final_of(expand_256, 1.0, 1e-3), final_of("quadratic", 1.002, 1e-3)};
+TEST(WinnerOf, ThenToFewerRegistersThenToFewerStagesThenToTheFirstByText) {
+  auto registers = judged({final_of("quadratic", 1.0, 1e-3), final_of(expand_256, 1.002, 1e-3)});
+  registers[0].registers = 168;
+  registers[1].registers = 128;
+  EXPECT_EQ(winner_of(registers), &registers[1]);
+  const auto stages = judged({final_of(expand_256, 1.0, 1e-3), final_of("quadratic", 1.002, 1e-3)});
   EXPECT_EQ(winner_of(stages), &stages[1]);
-  const std::vector<StoredPlanTrial> text = {final_of(expand_512, 1.0, 1e-3), final_of(expand_256, 1.002, 1e-3)};
+  const auto text = judged({final_of(expand_512, 1.0, 1e-3), final_of(expand_256, 1.002, 1e-3)});
   EXPECT_EQ(winner_of(text), &text[1]);
+}
+
+TEST(WinnerOf, TheIncumbentStaysUnlessItIsShownToBeSlower) {
+  const auto finals = judged({final_of(expand_256, 1.000, 1e-6), final_of(expand_512, 1.004, 3e-3), final_of("quadratic", 1.02, 1e-6)});
+  EXPECT_EQ(winner_of(finals, &finals[1].trial.plan), &finals[1]);
+  EXPECT_EQ(winner_of(finals, &finals[2].trial.plan), &finals[0]) << "two per cent slower: it must go";
+}
+
+TEST(Standings, PairsTellApartWhatMediansConfuse) {
+  StoredPlanTrial fast = final_of(expand_256, 1, 1e-3), slow = final_of(expand_512, 1, 1e-6), noisy = final_of("quadratic", 1, 1e-9);
+  fast.trial.result.timing->samples_ms.clear();
+  slow.trial.result.timing->samples_ms.clear();
+  noisy.trial.result.timing->samples_ms.clear();
+  for (int round = 0; round < 20; ++round) {
+    const double drift = 1 + 0.02 * round;
+    fast.trial.result.timing->samples_ms.push_back(drift);
+    slow.trial.result.timing->samples_ms.push_back(drift * 1.02);
+    noisy.trial.result.timing->samples_ms.push_back(drift * (round % 2 == 0 ? 0.95 : 1.08));
+  }
+  // By medians alone all three would be a tie.
+  fast.trial.result.timing->median_ms = 1;
+  slow.trial.result.timing->median_ms = 1.001;
+  noisy.trial.result.timing->median_ms = 1.002;
+  const auto finals = judged({fast, slow, noisy});
+  EXPECT_TRUE(finals[0].trial.standing->tied);
+  EXPECT_NEAR(finals[1].trial.standing->low, 0.02, 1e-9);
+  EXPECT_FALSE(finals[1].trial.standing->tied) << "slower by two per cent in every round";
+  EXPECT_TRUE(finals[2].trial.standing->tied) << "it may be faster";
+  EXPECT_LT(finals[2].trial.standing->low, 0);
+  EXPECT_GT(finals[2].trial.standing->high, 0);
+  EXPECT_EQ(winner_of(finals), &finals[2]);
 }
 
 class RunFinals : public testing::Test {
@@ -90,6 +135,10 @@ TEST_F(RunFinals, StoresEachFinalistWithTheBinariesThatRan) {
   ASSERT_EQ(finals.size(), 2u);
   for (std::size_t i = 0; i < 2; ++i) {
     EXPECT_EQ(finals[i].trial.plan, finalists[i].plan);
+    EXPECT_EQ(store.plan_trial(finals[i].id).trial.standing, finals[i].trial.standing);
+    EXPECT_TRUE(finals[i].trial.standing);
+    EXPECT_GT(finals[i].registers, 0);
+    EXPECT_EQ(store.plan_trial(finals[i].id).registers, finals[i].registers);
     for (const std::string& hash : store.plan_trial(finals[i].id).trial.cubin_hashes) EXPECT_TRUE(store.binary(hash)) << hash;
   }
   store.set_winner(winner_of(finals)->id);

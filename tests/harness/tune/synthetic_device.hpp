@@ -28,7 +28,7 @@ inline DeviceInfo synthetic_info() {
 
 inline Result timed(double ms, double error = 1e-3) {
   Result result;
-  result.timing = Timing{.samples_ms = std::vector<double>(10, ms), .median_ms = ms, .throttle_reasons = {}};
+  result.timing = Timing{.samples_ms = std::vector<double>(10, ms), .median_ms = ms, .throttle_reasons = {}, .sm_clocks_mhz = {}};
   result.errors = Errors{.relative_l2 = error, .worst_row = error, .tolerance = 1e-2, .rows_checked = 10, .bitwise_repeatable = true};
   return result;
 }
