@@ -122,8 +122,11 @@ int run(BenchSearchFlags flags) {
       const Overall mean = overall(compared, i);
       means.push_back({{"strategy", names[i]}, {"score", mean.score}, {"worst_space_score", mean.worst}, {"share_of_optimum", mean.share}});
     }
-    fmt::print("{}\n", nlohmann::json(
-                           {{"seeds", flags.options.seeds}, {"thinking_counted", !flags.trials_only}, {"overall", means}, {"spaces", rows}})
+    fmt::print("{}\n", nlohmann::json({{"seeds", flags.options.seeds},
+                                       {"first_seed", flags.options.first_seed},
+                                       {"thinking_counted", !flags.trials_only},
+                                       {"overall", means},
+                                       {"spaces", rows}})
                            .dump(2));
   } else {
     for (const SpaceComparison& space : compared) print(space, names);
@@ -150,9 +153,10 @@ void add_bench_search(CLI::App& bench, Action& action) {
   command->add_option("--strategy", flags->options.strategies, "names, separated by commas; all of them by default")
       ->delimiter(',')
       ->take_all();
-  command->add_option("--seeds", flags->options.seeds, "runs per strategy and space, with seeds 1, 2, ...")
+  command->add_option("--seeds", flags->options.seeds, "runs per strategy and space, each with the next seed")
       ->check(at_least(1))
       ->capture_default_str();
+  command->add_option("--first-seed", flags->options.first_seed, "seed of the first run")->check(at_least(0))->capture_default_str();
   command->add_option("--threads", flags->options.threads, "replays at the same time; 0: one per hardware thread")
       ->check(at_least(0))
       ->capture_default_str();

@@ -39,7 +39,7 @@ std::vector<SpaceComparison> compare_strategies(const std::vector<RecordedSpace>
         if (stop) throw Error(ExitCode::interrupted, "stopped; nothing is kept of a comparison that is not whole");
         const RecordedSpace& space = *searched[job / per_space];
         const std::string& name = options.strategies[job % per_space / options.seeds];
-        const auto strategy = make_strategy(name, space.space, 1 + job % options.seeds);
+        const auto strategy = make_strategy(name, space.space, options.first_seed + job % options.seeds);
         runs[job] = replay(space, *strategy, comparisons[job / per_space].budget.ms, options.thinking, options.batch);
       },
       options.threads);

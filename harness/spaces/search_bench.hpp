@@ -13,7 +13,8 @@ namespace phitune {
 
 struct SearchBenchOptions {
   std::vector<std::string> strategies;
-  std::size_t seeds = 20;   // 1, 2, ... seeds
+  std::size_t seeds = 20;
+  std::uint64_t first_seed = 1;
   std::size_t threads = 0;  // 0: one per hardware thread
   std::size_t batch = 16;   // most configs asked for at once
   Thinking thinking = Thinking::counted;
