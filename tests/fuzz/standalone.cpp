@@ -1,6 +1,7 @@
 // Runs a fuzz target on mutations of its seeds for a bounded time, with any compiler: TARGET [SECONDS] [SEED]. A finding ends the process
 // with the input in a file; run TARGET --input FILE to see it again.
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -84,6 +85,13 @@ void keep_input() {
   std::fprintf(stderr, "the input is in %s\n", name.c_str());
 }
 
+// Findings that are no exception: an assertion of a library, a fault.
+void on_signal(int signal) {
+  keep_input();
+  std::signal(signal, SIG_DFL);
+  static_cast<void>(std::raise(signal));
+}
+
 void give(const std::string& input) {
   running = &input;
   LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(input.data()), input.size());
@@ -93,6 +101,7 @@ void give(const std::string& input) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE}) std::signal(signal, on_signal);
   if (argc == 3 && std::strcmp(argv[1], "--input") == 0) {
     give(phitune::fuzz::text_of(argv[2]));
     return 0;
