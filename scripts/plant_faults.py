@@ -35,6 +35,8 @@ ATTENTION = "key_tile=32 m_tiles=1 min_blocks=1 q_registers=1 stages=3 warps=4"
 WIDE = "b1 t400 hq2 hk1 d32 p2 bf16 gated"
 HOPPER = "b1 t170 hq2 hk1 d64 p2 bf16 gated"
 CORES = "expand_mma c64 d_tile8 state_bf16 partial_bf16 sm90"
+OVERLAPPED = "batch=2 blocks=0 min_blocks=1 overlap=1 query_tiles=1 stages=3 steps=8 warpgroups=2"
+FUSED = "attend_query c64 d_tile8 state_bf16 sm90"
 LONG = "expand_mma c256 d_tile8 state_bf16 partial_bf16"
 
 
@@ -88,15 +90,21 @@ FAULTS = [
     fault("unordered_totals", "warps read each other's totals without a barrier", "sm80/gates.cuh", "    block_barrier();\n", "", "gates",
           "b1 t400 h1 d32 p2 bf16 gated", LONG, None, 4),
     fault("wrong_phase", "the feeding warp waits for the wrong parity of an empty slot", "sm90/query_state.cuh",
-          "barrier_wait(empty(slot), (stage / C.stages & 1) ^ 1);", "barrier_wait(empty(slot), stage / C.stages & 1);", "query_state", HOPPER, CORES),
+          "barrier_wait(empty(slot), phase_of(stage) ^ 1);", "barrier_wait(empty(slot), phase_of(stage));", "query_state", HOPPER, CORES),
     fault("too_few_bytes", "a barrier that expects half of the bytes of its bulk copy", "sm90/query_state.cuh",
-          "barrier_arrive_expect(full(slot), L.stage_bytes);", "barrier_arrive_expect(full(slot), L.stage_bytes / 2);", "query_state", HOPPER, CORES),
-    fault("missing_product_wait", "accumulators are read while their product is in flight", "sm90/query_state.cuh",
+          "barrier_arrive_expect(full(slot), State::L.stage_bytes);", "barrier_arrive_expect(full(slot), State::L.stage_bytes / 2);", "query_state", HOPPER, CORES),
+    fault("missing_product_wait", "accumulators are read while their product is in flight", "sm90/state_product.cuh",
           "    wgmma_wait<0>();\n", "", "query_state", HOPPER, CORES),
-    fault("missing_product_fence", "registers go into a product without a fence", "sm90/query_state.cuh", "        wgmma_fence();\n", "",
+    fault("missing_product_fence", "registers go into a product without a fence", "sm90/state_product.cuh", "        wgmma_fence();\n", "",
           "query_state", HOPPER, CORES),
     fault("missing_proxy_fence", "what ordinary stores wrote is multiplied without a fence of the async proxy", "sm90/update_state.cuh",
           "fence_async_shared();", "", "update_state", HOPPER, CORES),
+    fault("mask_off_by_one", "a tile on the diagonal leaves out the rows' own keys", "sm90/key_tiles.cuh",
+          "first + n * 8 - 8 * h <= 0 ? weight.x : 0.0f, first + n * 8 - 8 * h < 0 ? weight.y : 0.0f};",
+          "first + n * 8 - 8 * h < 0 ? weight.x : 0.0f, first + n * 8 - 8 * h < -1 ? weight.y : 0.0f};", "attend_query", HOPPER, FUSED),
+    fault("early_release", "a slot of the ring is given back while the product that reads it is in flight", "sm90/key_tiles.cuh",
+          "      if (tile > begin) ring.release(tile - 1);\n    };\n    const auto last",
+          "      ring.release(tile);\n    };\n    const auto last", "attend_query", "b1 t700 hq2 hk1 d64 p2 bf16 gated", "attend_query c512 d_tile8 state_bf16 sm90", OVERLAPPED),
 ]
 
 

@@ -37,6 +37,8 @@ struct AttendQuery {
   bool split;                                             // gates of the rows' own keys are factors too
   F2 reference;                                           // G_ref; at the chunk's start gates are 0
 
+  static_assert(!C.overlap || C.stages >= 3, "an overlapped walk holds two tiles when it waits for a third");
+
   PHITUNE_DEVICE explicit AttendQuery(const Args& a) : args(a) {}
 
   PHITUNE_DEVICE int row_tiles() const { return ceil_div(args.chunk, L.block_rows); }
