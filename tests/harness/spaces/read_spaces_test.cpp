@@ -116,7 +116,7 @@ TEST_F(ReadSpaces, T4InItsUnitsWithFailures) {
 
 // A recording, and the T4 results that phitune exports of it, are the same spaces.
 TEST_F(ReadSpaces, OurRecordingAndOurT4Agree) {
-  const auto path = std::filesystem::path(PHITUNE_SOURCE_DIR) / "data/recordings/nvidia-h200.jsonl.gz";
+  const auto path = std::filesystem::path(PHITUNE_SOURCE_DIR) / "data/recordings/earlier/nvidia-h200-2026-11-24.jsonl.gz";
   const auto recorded = read_spaces(path);
   EXPECT_EQ(recorded.size(), 1109U);
   const Recording recording = read_recording(path);
