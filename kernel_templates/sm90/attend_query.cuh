@@ -27,8 +27,8 @@ struct AttendQuery {
   using Tiles = KeyTiles<key_tiles(C)>;
   static constexpr int keys = tile_keys;
   static constexpr int accumulators = State::accumulators;
-  // Arrivals that fill a slot: every loading thread when its copies have landed, every loading warp when its gates are written.
-  static constexpr int slot_arrivals = 128 + 4;
+  // Arrivals that fill a slot: every loading thread when its copies have landed, and when its gate is written.
+  static constexpr int slot_arrivals = 2 * 128;
 
   const Args& args;
   int batch, head, kv_head, chunk, start, length, first;  // rows [first, ...) of a chunk of `length` tokens that begins at token `start`
@@ -178,8 +178,7 @@ struct AttendQuery {
         Tiles::store_key(slot(turn), own_key, split || tile < whole, reference, gate);
         if constexpr (C.gated) gate = gate_of(tile + 1);
       }
-      warp_barrier();
-      if (lane() == 0) barrier_arrive(full(turn));
+      barrier_arrive(full(turn));
       k += keys * args.k_strides.t;
       v += keys * args.v_strides.t;
     }
