@@ -32,4 +32,17 @@ inline std::vector<Constraint> hopper_constraints(const StageProblem& s, const D
            }}};
 }
 
+/// What the product of queries with a state (state_product.cuh) asks of its knobs "steps" and "batch".
+inline std::vector<Constraint> state_product_constraints(const StageProblem& s) {
+  return {
+      {"the two sets of fragments take turns: steps is a multiple of two batches",
+       {"steps", "batch"},
+       [](const Config& c) { return c.at("steps") % (2 * c.at("batch")) == 0; }},
+      {"a stage holds whole groups of 8 tuples: steps is a multiple of d_tile / 2",
+       {"steps"},
+       [s](const Config& c) { return c.at("steps") * 2 % s.shape.d_tile == 0; }},
+      {"whole stages make up the state", {"steps"}, [s](const Config& c) { return s.rows() % (c.at("steps") * 16) == 0; }},
+      {"a smaller batch would do as well", {"steps", "batch"}, [](const Config& c) { return c.at("batch") > 1 || c.at("steps") == 4; }}};
+}
+
 }  // namespace phitune::sm90

@@ -55,15 +55,7 @@ std::vector<Knob> knobs() {
 }
 
 std::vector<Constraint> problem_constraints(const StageProblem& s) {
-  return {{"the two sets of fragments take turns: steps is a multiple of two batches",
-           {"steps", "batch"},
-           [](const Config& c) { return c.at("steps") % (2 * c.at("batch")) == 0; }},
-          {"a stage holds whole groups of 8 tuples: steps is a multiple of d_tile / 2",
-           {"steps"},
-           [s](const Config& c) { return c.at("steps") * 2 % s.shape.d_tile == 0; }},
-          {"whole stages make up the state", {"steps"}, [s](const Config& c) { return s.rows() % (c.at("steps") * 16) == 0; }},
-          {"a smaller batch would do as well", {"steps", "batch"}, [](const Config& c) { return c.at("batch") > 1 || c.at("steps") == 4; }},
-          {"fewer stages hold the whole state",
+  return {{"fewer stages hold the whole state",
            {"steps", "stages"},
            [s](const Config& c) { return c.at("stages") == 2 || (c.at("stages") - 1) * c.at("steps") * 16 < s.rows(); }},
           {"a block has more query rows than a chunk has tokens",
@@ -91,6 +83,7 @@ std::vector<Constraint> device_constraints(const StageProblem& s, const DeviceIn
 
 Space QueryStateTemplate::space(const StageProblem& s, const DeviceInfo& device) const {
   std::vector<Constraint> constraints = hopper_constraints(s, device, "warpgroups");
+  for (Constraint& constraint : state_product_constraints(s)) constraints.push_back(std::move(constraint));
   for (Constraint& constraint : problem_constraints(s)) constraints.push_back(std::move(constraint));
   for (Constraint& constraint : device_constraints(s, device)) constraints.push_back(std::move(constraint));
   return Space(knobs(), std::move(constraints));

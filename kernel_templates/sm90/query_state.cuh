@@ -50,9 +50,9 @@ struct QueryState {
     place.valid_rows = chunk_end - place.first_token;
   }
 
-  // (Unsigned: signed division rounds to zero, at the price of some instructions.)
-  PHITUNE_DEVICE static int slot_of(int turn) { return static_cast<int>(static_cast<u32>(turn) % C.stages); }
-  PHITUNE_DEVICE static int phase_of(int turn) { return static_cast<int>(static_cast<u32>(turn) / C.stages & 1); }
+  // (Signed: with the remainder of an unsigned division by 6, ptxas serialises the products of batches of one step.)
+  PHITUNE_DEVICE static int slot_of(int turn) { return turn % C.stages; }
+  PHITUNE_DEVICE static int phase_of(int turn) { return turn / C.stages & 1; }
   PHITUNE_DEVICE static Barrier* full(int slot) { return reinterpret_cast<Barrier*>(shared_memory() + L.barriers_at) + slot; }
   PHITUNE_DEVICE static Barrier* empty(int slot) { return full(C.stages + slot); }
   PHITUNE_DEVICE static char* q_tile() { return shared_memory() + L.q_at; }

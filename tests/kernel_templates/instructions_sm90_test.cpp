@@ -299,6 +299,21 @@ TEST(Ring, EveryMistakeIsSeen) {
   EXPECT_CONTAINS(wrong(Mistake::not_aligned), "not aligned to 16 bytes");
 }
 
+// One thread that arrives for all ends the phase, and not a moment before its count is full.
+TEST(CountingBarrier, ManyArrivalsAtOnceAreThatMany) {
+  const auto waits_for = [](int arrivals) {
+    return fault([arrivals] {
+      auto* barrier = reinterpret_cast<Barrier*>(shared_memory());
+      if (thread_index() == 0) barrier_init(barrier, 5), barrier_init_fence();
+      block_barrier();
+      if (thread_index() == 0) barrier_arrive(barrier), barrier_arrive_many(barrier, arrivals);
+      barrier_wait(barrier, 0);
+    });
+  };
+  EXPECT_EQ(waits_for(4), "no fault");
+  EXPECT_CONTAINS(waits_for(3), "deadlock");
+}
+
 TEST(CountingBarrier, ReportsMistakes) {
   EXPECT_CONTAINS(fault([] { barrier_arrive(reinterpret_cast<Barrier*>(shared_memory())); }), "no barrier was initialised at byte 0");
   EXPECT_CONTAINS(fault([] {

@@ -164,8 +164,8 @@ TEST_F(GpuDeviceTest, AnIllegalAddressIsAnOutcomeAndTheDeviceGoesOn) {
 
 TEST_F(GpuDeviceTest, AProblemLargerThanTheDeviceIsPrunedWithItsSize) {
   Problem huge = kProblem;
-  huge.t = 65536;
-  huge.b = 1 << 20;  // a tebibyte of gates
+  huge.t = 1 << 21;
+  huge.b = 1 << 15;  // a tebibyte of gates, in a grid that there could be
   const StageProblem problem = stages_of(huge, shape_for(Fusion::expand_mma)).front();
   const Result result = device->run_stage(executable(problem, first_config(problem)), {});
   EXPECT_EQ(result.outcome, Outcome::pruned) << result.reason;

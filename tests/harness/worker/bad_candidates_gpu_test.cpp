@@ -117,9 +117,10 @@ TEST(BadCandidates, AreRecordedUnderTheirOutcomesAndTheGoodWinnerStays) {
   std::printf("%d worker processes\n", device.workers());
 
   ASSERT_TRUE(disturbed.problems[0].winner) << disturbed.problems[0].reason;
+  // By shape: configs of one stage that cannot be told apart, of `gates` for one, may change places between two sweeps.
   const Plan& plan = disturbed.problems[0].winner->plan;
-  const auto could_win = [&](const PlanTrial& trial) { return trial.plan == plan && trial.standing && trial.standing->tied; };
-  EXPECT_TRUE(plan == undisturbed.problems[0].winner->plan || std::ranges::any_of(undisturbed.problems[0].finalists, could_win))
+  const auto could_win = [&](const PlanTrial& trial) { return trial.plan.shape == plan.shape && trial.standing && trial.standing->tied; };
+  EXPECT_TRUE(plan.shape == undisturbed.problems[0].winner->plan.shape || std::ranges::any_of(undisturbed.problems[0].finalists, could_win))
       << plan.text() << "\ninstead of\n"
       << undisturbed.problems[0].winner->plan.text();
 }
