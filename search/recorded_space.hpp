@@ -24,6 +24,9 @@ struct RecordedSpace {
   Space space;
   std::vector<RecordedTrial> trials;  // by index of the space
   bool has_costs = true;              // false: no trial's cost is known, and each counts as one second
+  std::optional<StageProblem> stage = {};  // of phitune's own recordings, with the device that ran it
+  DeviceInfo device = {};
+  std::size_t untried = 0;  // configs of the whole space that were not recorded: 0 makes the best one the winner of an exhaustive search
 };
 
 /// The configs that were right, and where the scale between good and ordinary lies.

@@ -59,7 +59,7 @@ double Replay::best_at(double at_ms, double otherwise) const {
   return after == improvements.begin() ? otherwise : std::prev(after)->best_ms;
 }
 
-Replay replay(const RecordedSpace& space, Strategy& strategy, double limit_ms, Thinking thinking, std::size_t batch) {
+Replay replay(const RecordedSpace& space, Strategy& strategy, const ReplayLimits& limits, Thinking thinking, std::size_t batch) {
   Replay run;
   double elapsed = 0;
   double best = std::numeric_limits<double>::infinity();
@@ -78,13 +78,14 @@ Replay replay(const RecordedSpace& space, Strategy& strategy, double limit_ms, T
     for (const std::size_t index : asked) {
       const RecordedTrial& trial = space.trials.at(index);
       elapsed += trial.cost_ms;
-      if (elapsed > limit_ms) return run;
+      if (elapsed > limits.ms || run.trials == limits.trials) return run;
       ++run.trials;
       if (trial.outcome == Outcome::ok && trial.time_ms < best) {
         best = trial.time_ms;
         run.improvements.push_back({elapsed, run.trials, best});
       }
       think([&] { strategy.tell(index, trial.outcome, trial.time_ms); });
+      if (best <= limits.good_enough_ms) return run;
     }
   }
 }

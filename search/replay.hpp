@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -39,11 +40,19 @@ struct Replay {
   [[nodiscard]] double best_at(double at_ms, double otherwise) const;
 };
 
+/// When a replay ends, whichever comes first.
+struct ReplayLimits {
+  double ms = std::numeric_limits<double>::infinity();                    // before the first trial that would end later
+  std::size_t trials = std::numeric_limits<std::size_t>::max();           // after so many
+  double good_enough_ms = -std::numeric_limits<double>::infinity();       // once a time as good as this was found
+};
+
 /// Whether the CPU time that the strategy itself takes counts as elapsed. Without it a replay is the same on every machine.
 enum class Thinking { counted, free };
 
-/// Asks, answers from the recording and tells, until the next trial would end after `limit_ms` or the strategy is done. At most `batch`
-/// configs are asked for at once.
-[[nodiscard]] Replay replay(const RecordedSpace& space, Strategy& strategy, double limit_ms, Thinking thinking, std::size_t batch = 16);
+/// Asks, answers from the recording and tells, until a limit is reached or the strategy is done. At most `batch` configs are asked for at
+/// once.
+[[nodiscard]] Replay replay(const RecordedSpace& space, Strategy& strategy, const ReplayLimits& limits, Thinking thinking,
+                            std::size_t batch = 16);
 
 }  // namespace phitune

@@ -48,7 +48,28 @@ Reached reached(double share, double optimum, const std::vector<Replay>& runs) {
   return result;
 }
 
+std::size_t share_of(const RecordedSpace& space, double share) {
+  return std::max<std::size_t>(1, static_cast<std::size_t>(share * static_cast<double>(space.trials.size())));
+}
+
 }  // namespace
+
+ReplayLimits to_winner_limits(const RecordedSpace& space) {
+  return {.trials = share_of(space, ToWinner::longest_share), .good_enough_ms = facts_of(space).value().best_ms * (1 + ToWinner::within)};
+}
+
+ToWinner to_winner(const RecordedSpace& space, const std::vector<Replay>& runs) {
+  ToWinner result;
+  result.budget = share_of(space, ToWinner::budget_share);
+  const Reached found = reached(ToWinner::within, facts_of(space).value().best_ms, runs);
+  result.trials = found.trials;
+  for (const Replay& run : runs) {
+    const bool yes = !run.improvements.empty() && run.improvements.back().best_ms <= to_winner_limits(space).good_enough_ms &&
+                     run.improvements.back().trials <= result.budget;
+    result.in_budget += yes ? 1 / static_cast<double>(runs.size()) : 0;
+  }
+  return result;
+}
 
 std::vector<double> moments_of(const Budget& budget, std::size_t points) {
   std::vector<double> moments;

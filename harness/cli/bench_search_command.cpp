@@ -25,15 +25,17 @@ struct BenchSearchFlags {
 
 struct Overall {
   double score = 0, worst = 0, share = 0;
+  std::size_t winners = 0;  // spaces of which the median run came within 1 % of the best in 5 % of the trials
 };
 
 Overall overall(const std::vector<SpaceComparison>& spaces, std::size_t strategy) {
-  Overall mean{0, spaces.front().scores[strategy].score, 0};
+  Overall mean{0, spaces.front().scores[strategy].score, 0, 0};
   for (const SpaceComparison& space : spaces) {
     const SpaceScore& score = space.scores[strategy];
     mean.score += score.score / static_cast<double>(spaces.size());
     mean.share += score.share / static_cast<double>(spaces.size());
     mean.worst = std::min(mean.worst, score.score);
+    mean.winners += score.to_winner.reached();
   }
   return mean;
 }
@@ -42,6 +44,13 @@ nlohmann::json to_json(const Reached& reached) {
   return {{"runs", reached.runs},
           {"median_trials", reached.trials ? nlohmann::json(*reached.trials) : nlohmann::json()},
           {"median_seconds", reached.seconds ? nlohmann::json(*reached.seconds) : nlohmann::json()}};
+}
+
+nlohmann::json to_json(const ToWinner& to_winner) {
+  return {{"budget_trials", to_winner.budget},
+          {"median_trials", to_winner.trials ? nlohmann::json(*to_winner.trials) : nlohmann::json()},
+          {"runs_in_budget", to_winner.in_budget},
+          {"reached", to_winner.reached()}};
 }
 
 nlohmann::json to_json(const SpaceComparison& space, const std::vector<std::string>& names) {
@@ -55,11 +64,13 @@ nlohmann::json to_json(const SpaceComparison& space, const std::vector<std::stri
                           {"within_5_percent", to_json(score.within_5)},
                           {"within_1_percent", to_json(score.within_1)},
                           {"trials", score.trials},
+                          {"to_winner", to_json(score.to_winner)},
                           {"ms_per_ask", score.ms_per_ask},
                           {"best_so_far_ms", score.curve}});
   }
   return {{"space", space.name},
           {"configs", space.configs},
+          {"untried", space.untried},
           {"valid", space.facts.valid},
           {"best_ms", space.facts.best_ms},
           {"median_ms", space.facts.median_ms},
@@ -76,16 +87,20 @@ std::string reached_text(const Reached& reached) {
 }
 
 void print(const SpaceComparison& space, const std::vector<std::string>& names) {
-  fmt::print("{}\n  {} configs, {} right; best {:.4g} ms, median {:.4g} ms; budget {} evaluations of median cost, {:.0f} s{}\n", space.name,
-             space.configs, space.facts.valid, space.facts.best_ms, space.facts.median_ms, space.budget.evaluations, 1e-3 * space.budget.ms,
-             space.has_costs ? "" : " (costs are not recorded: each trial counts as 1 s)");
-  fmt::print("  {:<14}{:>7}{:>12}{:>9}{:>16}{:>16}{:>10}\n", "", "", "of optimum", "", "within 5 %", "within 1 %", "");
-  fmt::print("  {:<14}{:>7}{:>12}{:>9}{:>7}{:>9}{:>7}{:>9}{:>10}\n", "strategy", "score", "mean", "worst", "trials", "s", "trials", "s",
-             "ms/ask");
+  fmt::print("{}\n  {} configs, {} right; best {:.4g} ms, median {:.4g} ms; budget {} evaluations of median cost, {:.0f} s{}{}\n",
+             space.name, space.configs, space.facts.valid, space.facts.best_ms, space.facts.median_ms, space.budget.evaluations,
+             1e-3 * space.budget.ms, space.has_costs ? "" : " (costs are not recorded: each trial counts as 1 s)",
+             space.untried ? fmt::format("; {} more configs of the space were not recorded", space.untried) : "");
+  fmt::print("  {:<14}{:>7}{:>12}{:>9}{:>16}{:>16}{:>10}{:>18}\n", "", "", "of optimum", "", "within 5 %", "within 1 %", "",
+             fmt::format("1 % in {} trials", space.scores.front().to_winner.budget));
+  fmt::print("  {:<14}{:>7}{:>12}{:>9}{:>7}{:>9}{:>7}{:>9}{:>10}{:>9}{:>9}\n", "strategy", "score", "mean", "worst", "trials", "s", "trials",
+             "s", "ms/ask", "median", "seeds");
   for (std::size_t i = 0; i < names.size(); ++i) {
     const SpaceScore& score = space.scores[i];
-    fmt::print("  {:<14}{:>7.3f}{:>10.2f} %{:>7.1f} %{}{}{:>10.2f}\n", names[i], score.score, 100 * score.share,
-               100 * score.worst_seed_share, reached_text(score.within_5), reached_text(score.within_1), score.ms_per_ask);
+    const ToWinner& winner = score.to_winner;
+    fmt::print("  {:<14}{:>7.3f}{:>10.2f} %{:>7.1f} %{}{}{:>10.2f}{:>9}{:>7.0f} %\n", names[i], score.score, 100 * score.share,
+               100 * score.worst_seed_share, reached_text(score.within_5), reached_text(score.within_1), score.ms_per_ask,
+               winner.trials ? fmt::to_string(*winner.trials) : "-", 100 * winner.in_budget);
   }
   fmt::print("\n");
 }
@@ -120,7 +135,7 @@ int run(BenchSearchFlags flags) {
     for (const SpaceComparison& space : compared) rows.push_back(to_json(space, names));
     for (std::size_t i = 0; i < names.size(); ++i) {
       const Overall mean = overall(compared, i);
-      means.push_back({{"strategy", names[i]}, {"score", mean.score}, {"worst_space_score", mean.worst}, {"share_of_optimum", mean.share}});
+      means.push_back({{"strategy", names[i]}, {"score", mean.score}, {"worst_space_score", mean.worst}, {"share_of_optimum", mean.share}, {"winner_in_5_percent_of_trials", mean.winners}});
     }
     fmt::print("{}\n", nlohmann::json({{"seeds", flags.options.seeds},
                                        {"first_seed", flags.options.first_seed},
@@ -130,11 +145,12 @@ int run(BenchSearchFlags flags) {
                            .dump(2));
   } else {
     for (const SpaceComparison& space : compared) print(space, names);
-    fmt::print("{}, {} each: mean of the spaces\n  {:<14}{:>7}{:>13}{:>14}\n", counted(compared.size(), "space"),
-               counted(flags.options.seeds, "seed"), "strategy", "score", "worst space", "of optimum");
+    fmt::print("{}, {} each: mean of the spaces\n  {:<14}{:>7}{:>13}{:>14}   within 1 % of the winner in 5 % of the trials\n",
+               counted(compared.size(), "space"), counted(flags.options.seeds, "seed"), "strategy", "score", "worst space", "of optimum");
     for (std::size_t i = 0; i < names.size(); ++i) {
       const Overall mean = overall(compared, i);
-      fmt::print("  {:<14}{:>7.3f}{:>13.3f}{:>12.2f} %\n", names[i], mean.score, mean.worst, 100 * mean.share);
+      fmt::print("  {:<14}{:>7.3f}{:>13.3f}{:>12.2f} %   {} of {} spaces\n", names[i], mean.score, mean.worst, 100 * mean.share,
+                 mean.winners, compared.size());
     }
   }
   if (!flags.picture.empty()) draw(flags.picture, compared, names);

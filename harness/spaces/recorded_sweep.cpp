@@ -5,8 +5,22 @@
 
 #include "harness/spaces/formats.hpp"
 #include "harness/spaces/trial_table.hpp"
+#include "kernel_templates/stage_template.hpp"
 
 namespace phitune {
+
+namespace {
+
+// Of the space that today's template has.
+std::size_t untried(const RecordedSpace& recorded) {
+  if (recorded.stage->path == Path::library) return 0;
+  const Space whole = stage_template(recorded.stage->stage, recorded.stage->path).space(*recorded.stage, recorded.device);
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < recorded.space.size(); ++i) found += whole.find(recorded.space.at(i)).has_value();
+  return whole.size() - found;
+}
+
+}  // namespace
 
 std::vector<RecordedSpace> recorded_spaces(const Recording& recording) {
   std::map<std::string, std::vector<const Trial*>> by_stage;
@@ -22,7 +36,10 @@ std::vector<RecordedSpace> recorded_spaces(const Recording& recording) {
       const double time = trial->result.timing ? trial->result.timing->median_ms : 0;
       table.add(values, {trial->result.outcome, time, trial->compile_ms + trial->result.verify_ms + trial->result.measure_ms});
     }
-    spaces.push_back(table.space(fmt::format("{} on {}", key, recording.sweep.device.name)));
+    RecordedSpace& space = spaces.emplace_back(table.space(fmt::format("{} on {}", key, recording.sweep.device.name)));
+    space.stage = trials.front()->problem;
+    space.device = recording.sweep.device;
+    space.untried = untried(space);
   }
   return spaces;
 }

@@ -24,7 +24,7 @@ std::vector<SpaceComparison> compare_strategies(const std::vector<RecordedSpace>
       [&](std::size_t i) {
         const RecordedSpace& space = *searched[i];
         SpaceComparison& to = comparisons[i];
-        to = {space.name, space.space.size(), facts_of(space).value(), budget_of(space), space.has_costs, {}, {}, {}};
+        to = {space.name, space.space.size(), facts_of(space).value(), budget_of(space), space.has_costs, space.untried, {}, {}, {}};
         to.moments = moments_of(to.budget);
         to.random = random_curve(space, to.moments);
       },
@@ -32,23 +32,31 @@ std::vector<SpaceComparison> compare_strategies(const std::vector<RecordedSpace>
 
   // One job is one seed of one strategy on one space; every job has its place, so threads cannot change the result.
   const std::size_t per_space = options.strategies.size() * options.seeds;
-  std::vector<Replay> runs(searched.size() * per_space);
+  std::vector<Replay> runs(searched.size() * per_space), to_winners(runs.size());
   parallel_for(
       runs.size(),
       [&](std::size_t job) {
         if (stop) throw Error(ExitCode::interrupted, "stopped; nothing is kept of a comparison that is not whole");
         const RecordedSpace& space = *searched[job / per_space];
         const std::string& name = options.strategies[job % per_space / options.seeds];
-        const auto strategy = make_strategy(name, space.space, options.first_seed + job % options.seeds);
-        runs[job] = replay(space, *strategy, comparisons[job / per_space].budget.ms, options.thinking, options.batch);
+        const auto run = [&](const ReplayLimits& limits) {
+          const auto strategy = make_strategy(name, space.space, options.first_seed + job % options.seeds);
+          return replay(space, *strategy, limits, options.thinking, options.batch);
+        };
+        runs[job] = run({.ms = comparisons[job / per_space].budget.ms});
+        to_winners[job] = run(to_winner_limits(space));
       },
       options.threads);
 
   for (std::size_t i = 0; i < searched.size(); ++i) {
     for (std::size_t s = 0; s < options.strategies.size(); ++s) {
-      const auto first = runs.begin() + static_cast<std::ptrdiff_t>(i * per_space + s * options.seeds);
-      const std::vector<Replay> of_strategy(first, first + static_cast<std::ptrdiff_t>(options.seeds));
-      comparisons[i].scores.push_back(score_of(*searched[i], comparisons[i].moments, comparisons[i].random, of_strategy));
+      const auto of_strategy = [&](const std::vector<Replay>& all) {
+        const auto first = all.begin() + static_cast<std::ptrdiff_t>(i * per_space + s * options.seeds);
+        return std::vector<Replay>(first, first + static_cast<std::ptrdiff_t>(options.seeds));
+      };
+      SpaceScore& score = comparisons[i].scores.emplace_back(
+          score_of(*searched[i], comparisons[i].moments, comparisons[i].random, of_strategy(runs)));
+      score.to_winner = to_winner(*searched[i], of_strategy(to_winners));
     }
   }
   return comparisons;

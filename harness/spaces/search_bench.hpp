@@ -26,6 +26,7 @@ struct SpaceComparison {
   SpaceFacts facts;
   Budget budget;
   bool has_costs = true;
+  std::size_t untried = 0;  // configs of the whole space that were not recorded
   std::vector<double> moments;     // ms since the start
   std::vector<double> random;      // mean best-so-far time of simulated random search at each moment
   std::vector<SpaceScore> scores;  // in the order of the strategies

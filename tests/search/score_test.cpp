@@ -45,7 +45,7 @@ TEST(Score, RandomCurveIsTheExpectation) {
 TEST(Score, AReplayCountsFailuresTimeAndOnlyWhatEndsInTheBudget) {
   const RecordedSpace space = ten();
   const auto strategy = make_strategy("exhaustive", space.space, 0);
-  const Replay run = replay(space, *strategy, 3500, Thinking::free, 2);
+  const Replay run = replay(space, *strategy, {.ms = 3500}, Thinking::free, 2);
   EXPECT_EQ(run.trials, 3U);
   EXPECT_EQ(run.asks, 2U);
   ASSERT_EQ(run.improvements.size(), 1U);
@@ -67,6 +67,41 @@ TEST(Score, ByHand) {
   EXPECT_DOUBLE_EQ(score.worst_seed_share, 0.5);
   EXPECT_EQ(score.within_1.runs, 0.5);
   EXPECT_FALSE(score.within_1.trials.has_value()) << "the median of two runs, one of which never did, is never";
+}
+
+TEST(Score, AReplayEndsAfterItsTrialsOrOnceItIsGoodEnough) {
+  const RecordedSpace space = ten();
+  EXPECT_EQ(replay(space, *make_strategy("random", space.space, 1), {.trials = 4}, Thinking::free, 3).trials, 4U);
+  const Replay good = replay(space, *make_strategy("random", space.space, 1), {.good_enough_ms = 3}, Thinking::free, 3);
+  EXPECT_LE(good.improvements.back().best_ms, 3);
+  EXPECT_EQ(good.improvements.back().trials, good.trials);
+}
+
+TEST(Score, TrialsToTheWinnerByHand) {
+  Knob knob{"k", {}, ""};
+  for (int i = 0; i < 119; ++i) knob.values.push_back(i);
+  RecordedSpace space{"five in a hundred", Space({knob}, {}), {}};
+  for (int i = 0; i < 119; ++i) space.trials.push_back({Outcome::ok, i == 7 ? 1.0 : i == 30 ? 1.0099 : 1.5, 1000});
+  const ReplayLimits limits = to_winner_limits(space);
+  EXPECT_EQ(limits.trials, 23U) << "a fifth, rounded down";
+  EXPECT_DOUBLE_EQ(limits.good_enough_ms, 1.01);
+
+  const auto found_after = [](std::size_t trials, double ms) {
+    Replay run;
+    run.improvements = {{1, 1, 1.5}, {2, trials, ms}};
+    run.trials = trials;
+    return run;
+  };
+  const Replay never = found_after(3, 1.02);
+  ToWinner result = to_winner(space, {found_after(5, 1.0), never, found_after(4, 1.0099)});
+  EXPECT_EQ(result.budget, 5U) << "5 % of 119, rounded down";
+  EXPECT_EQ(result.trials, 5U);
+  EXPECT_DOUBLE_EQ(result.in_budget, 2. / 3);
+  EXPECT_TRUE(result.reached());
+  result = to_winner(space, {found_after(5, 1.0), found_after(6, 1.0), found_after(7, 1.0)});
+  EXPECT_EQ(result.trials, 6U);
+  EXPECT_FALSE(result.reached()) << "one trial late";
+  EXPECT_FALSE(to_winner(space, {never, never, found_after(2, 1)}).reached());
 }
 
 }  // namespace

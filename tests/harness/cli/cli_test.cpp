@@ -101,6 +101,27 @@ TEST_F(Cli, AReplayedWinnerIsVerifiedOnTheCpu) {
   EXPECT_NE(finished.out.find("1 checked: 1 right"), std::string::npos) << finished.out;
 }
 
+// 200 configs of which every third is the best: any search has one of them among the 10 trials that 5 % are.
+TEST_F(Cli, BenchSearchCountsTheSpacesWhoseWinnerIsFoundInATwentiethOfTheTrials) {
+  json cache = {{"device_name", "GPU"}, {"kernel_name", "axpy"}, {"problem_size", {64}}, {"tune_params_keys", {"x"}}, {"objective", "time"}};
+  for (int x = 0; x < 200; ++x) {
+    cache["tune_params"]["x"].push_back(x);
+    cache["cache"][fmt::format("{}", x)] = {{"x", x}, {"time", x % 3 == 0 ? 1.0 : 2.0 + x}, {"compile_time", 1}, {"benchmark_time", 1}};
+  }
+  write_text(folder / "space.json", cache.dump());
+  const Words words = {"bench", "search", "space.json", "--strategy", "random", "--seeds", "9"};
+  Words as_json = words;
+  as_json.emplace_back("--json");
+  const json compared = parsed(as_json);
+  EXPECT_EQ(compared["overall"][0]["winner_in_5_percent_of_trials"], 1);
+  const json to_winner = compared["spaces"][0]["strategies"][0]["to_winner"];
+  EXPECT_EQ(to_winner["budget_trials"], 10);
+  EXPECT_EQ(to_winner["reached"], true);
+  EXPECT_LE(to_winner["median_trials"], 10);
+  const Finished finished = run(words);
+  EXPECT_NE(finished.out.find("1 of 1 spaces"), std::string::npos) << finished.out;
+}
+
 TEST_F(Cli, EveryJsonOutputIsJson) {
   const json swept = parsed(sweep_words("t.db", {"--json"}));
   EXPECT_TRUE(swept["replayed"]);

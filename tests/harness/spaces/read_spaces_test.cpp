@@ -3,15 +3,20 @@
 
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
 #include <map>
 
 #include "harness/error.hpp"
+#include "harness/spaces/formats.hpp"
 #include "harness/store/recording.hpp"
+#include "kernel_templates/stage_template.hpp"
 #include "reports/writers.hpp"
 #include "search/replay.hpp"
 #include "tests/harness/store/random_trials.hpp"
+#include "tests/harness/tune/synthetic_device.hpp"
 
 namespace phitune {
 namespace {
@@ -114,6 +119,22 @@ TEST_F(ReadSpaces, T4InItsUnitsWithFailures) {
   EXPECT_EQ(trial_of(spaces[0], {{"a", 2}, {"b", 0}}).cost_ms, 1000);
 }
 
+// One stage problem with all of its configs but two is known to lack two.
+TEST_F(ReadSpaces, ARecordingSaysHowMuchOfTheSpaceItLeavesOut) {
+  Recording recording;
+  recording.sweep.device = testing_support::synthetic_info();
+  const StageProblem stage =
+      make_stage_problem(Problem::parse("b1 t65536 h8 d64 p2 bf16 gated sum"), PlanShape::parse("expand_mma c1024 d_tile8 state_bf16 partial_bf16"), Stage::query_state);
+  const Space whole = stage_template(stage.stage, stage.path).space(stage, recording.sweep.device);
+  for (std::size_t i = 2; i < whole.size(); ++i) {
+    Trial& trial = recording.trials.emplace_back();
+    trial.problem = stage;
+    trial.config = whole.at(i);
+    trial.result = testing_support::timed(1 + static_cast<double>(i));
+  }
+  EXPECT_EQ(recorded_spaces(recording).at(0).untried, 2U);
+}
+
 // A recording, and the T4 results that phitune exports of it, are the same spaces.
 TEST_F(ReadSpaces, OurRecordingAndOurT4Agree) {
   const auto path = std::filesystem::path(PHITUNE_SOURCE_DIR) / "data/recordings/earlier/nvidia-h200-2026-11-24.jsonl.gz";
@@ -130,6 +151,8 @@ TEST_F(ReadSpaces, OurRecordingAndOurT4Agree) {
   for (const RecordedSpace& space : exported) by_name[space.name] = &space;
   std::size_t trials = 0;
   for (const RecordedSpace& ours : recorded) {
+    ASSERT_EQ(fmt::format("{} on NVIDIA H200", ours.stage.value().key()), ours.name);
+    ASSERT_EQ(ours.device.name, "NVIDIA H200");
     const std::string key = ours.name.substr(0, ours.name.find(" on "));
     const auto same =
         std::ranges::find_if(by_name, [&](const auto& pair) { return pair.first.find(" | " + key + " | ") != std::string::npos; });

@@ -34,6 +34,7 @@ TEST(SearchBench, DoesNotDependOnTheNumberOfThreads) {
   for (std::size_t i = 0; i < one[0].scores.size(); ++i) {
     EXPECT_EQ(one[0].scores[i].curve, four[0].scores[i].curve) << strategy_names()[i];
     EXPECT_EQ(one[0].scores[i].within_1.trials, four[0].scores[i].within_1.trials);
+    EXPECT_EQ(one[0].scores[i].to_winner.trials, four[0].scores[i].to_winner.trials);
   }
 }
 
@@ -45,6 +46,21 @@ TEST(SearchBench, RandomSearchScoresNothing) {
   const auto compared = compare_strategies(spaces, options, false);
   // Seeds are fixed, so this never flickers; the spread of a mean of 2000 runs is a third of the bound.
   EXPECT_NEAR(compared[0].scores[0].score, 0, 0.06);
+}
+
+// One config of 400 is within 1 %: random search has it among the first 20 in one run of 20, and exhaustive search comes to it at the 316th.
+TEST(SearchBench, TrialsToTheWinnerHaveABudgetOfTheirOwn) {
+  std::vector<RecordedSpace> spaces;
+  spaces.push_back(made_up_space());
+  for (RecordedTrial& trial : spaces[0].trials) trial.cost_ms = 1e-3 * (1 + static_cast<double>(&trial - spaces[0].trials.data()));
+  SearchBenchOptions options = options_of(2000, 0);
+  options.strategies = {"random", "exhaustive"};
+  const auto compared = compare_strategies(spaces, options, false);
+  const ToWinner &random = compared[0].scores[0].to_winner, &exhaustive = compared[0].scores[1].to_winner;
+  EXPECT_EQ(random.budget, 20U);
+  EXPECT_NEAR(random.in_budget, 0.05, 0.015);
+  EXPECT_FALSE(random.trials.has_value()) << "a run ends after a fifth of the space";
+  EXPECT_EQ(exhaustive.in_budget, 0);
 }
 
 TEST(SearchBench, SpacesWithNothingToFindAreLeftOut) {
