@@ -45,7 +45,7 @@ struct GpuDevice::State {
   }
 
   ~State() {
-    // Freeing anything would wait for the kernel that never ends.
+    // Nothing of it can be freed: a kernel that never ends would be waited for, and a broken context refuses.
     if (!lost.empty()) static_cast<void>(session.release());
   }
 
@@ -82,28 +82,22 @@ struct GpuDevice::State {
       failed(error.outcome(), error.what());
     } catch (const cuda::TimedOut& error) {
       failed(Outcome::timed_out, error.what());
-      if (error.hung()) lost = fmt::format("{} runs a kernel that does not end; restart phitune to go on", info.name);
+      if (error.hung()) lost = fmt::format("{} runs a kernel that does not end. Start phitune again, without --in-process: a "
+                               "worker process is ended together with its kernel", info.name);
     } catch (const cuda::CudaError& error) {
       failed(Outcome::launch_failed, error.what());
-      recover(error.what());
+      give_up_if_broken(error.what());
     }
     return result;
   }
 
-  /// After an error that leaves the context unusable: everything is given back, the context destroyed and made anew.
-  void recover(const std::string& cause) {
+  /// A sticky error ends the context, and the driver gives a process no second one that could be relied upon.
+  void give_up_if_broken(const std::string& cause) {
     if (!cuda::context_is_broken()) return;
-    ++recoveries;
-    try {
-      session.reset();
-      // It may answer with the very error that it clears; what counts is whether the device works afterwards.
-      static_cast<void>(cudaDeviceReset());
-      static_cast<void>(cudaGetLastError());
-      select(ordinal);
-      session = make_session();
-    } catch (const cuda::CudaError& error) {
-      lost = fmt::format("{} could not be used again after {}: {}", info.name, cause, error.what());
-    }
+    lost = fmt::format(
+        "{} answers this process nothing but errors after {}. Start phitune again, without --in-process: a worker process then takes such "
+        "a candidate's end upon itself, and the next one goes on",
+        info.name, cause);
   }
 
   Args bind_stage(const StageProblem& problem, const MeasurePolicy& policy) {
@@ -188,7 +182,6 @@ struct GpuDevice::State {
   std::unique_ptr<cuda::GpuSession> session;
   References references;
   std::string lost;  // why the device cannot go on; empty while it can
-  int recoveries = 0;
 };
 
 GpuDevice::GpuDevice(int ordinal, Use use) {
@@ -204,9 +197,7 @@ GpuDevice::~GpuDevice() = default;
 
 const DeviceInfo& GpuDevice::info() const { return state_->info; }
 
-int GpuDevice::recoveries() const { return state_->recoveries; }
-
-bool GpuDevice::damaged() const { return state_->recoveries > 0 || !state_->lost.empty(); }
+bool GpuDevice::damaged() const { return !state_->lost.empty(); }
 
 GpuDevice::Coldness GpuDevice::coldness(bool with_flush) {
   state_->require_alive();

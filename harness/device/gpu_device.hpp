@@ -1,4 +1,4 @@
-// A real GPU: loads candidates, checks them against the oracle, times them, and survives the ones that break it.
+// A real GPU: loads candidates, checks them against the oracle and times them, in this process.
 #pragma once
 
 #include <memory>
@@ -8,8 +8,9 @@
 
 namespace phitune {
 
-/// The contract is Device's. A kernel that breaks the CUDA context (an illegal address) is launch_failed; the context is then made anew and
-/// the sweep goes on. A kernel that never ends is timed_out; nothing can end it from this process, so every later call throws DeviceLost.
+/// The contract is Device's. A kernel that breaks the CUDA context (an illegal address) is launch_failed, one that never ends timed_out.
+/// Neither can be got rid of from this process: damaged() is true from then on and every later call throws DeviceLost. To go on after such
+/// a candidate is what SupervisedDevice (harness/worker) is for.
 class GpuDevice : public Device {
  public:
   /// Measures the device's rates, unless it is only to verify. Throws Error(no_device) when there is no such GPU.
@@ -29,9 +30,6 @@ class GpuDevice : public Device {
   };
   /// Without the flush it must fail.
   [[nodiscard]] Coldness coldness(bool with_flush = true);
-
-  /// How often a candidate broke the context.
-  [[nodiscard]] int recoveries() const;
 
  private:
   struct State;

@@ -151,15 +151,42 @@ TEST_F(GpuDeviceTest, ASlowKernelTimesOutAndTheDeviceGoesOn) {
   EXPECT_EQ(device->run_stage(broken(""), {}).outcome, Outcome::wrong_result);
 }
 
-TEST_F(GpuDeviceTest, AnIllegalAddressIsAnOutcomeAndTheDeviceGoesOn) {
-  const int before = device->recoveries();
-  const Result result = device->run_stage(broken("*reinterpret_cast<volatile int*>(8) = 1;"), {});
-  EXPECT_EQ(result.outcome, Outcome::launch_failed);
-  EXPECT_NE(result.reason.find("cudaErrorIllegalAddress"), std::string::npos) << result.reason;
-  EXPECT_EQ(device->recoveries(), before + 1);
-  const StageProblem problem = stages_of(problem_for(Fusion::expand_mma), shape_for(Fusion::expand_mma)).front();
-  const Trial after = try_candidate(*device, *compiler, problem, first_config(problem));
-  EXPECT_EQ(after.result.outcome, Outcome::ok) << after.result.reason;
+// What ends this process's use of the GPU is tried in processes of their own, which must also come to their own end.
+using GpuDeviceDeathTest = GpuDeviceTest;
+
+void exit_with(bool right, const std::string& seen) {
+  std::fprintf(stderr, "%s\n", seen.c_str());
+  std::exit(right ? 0 : 1);
+}
+
+void expect_lost_after(GpuDevice& device, const ExecutableStage& bad, const MeasurePolicy& policy, Outcome outcome,
+                       const std::string& reason) {
+  const Result result = device.run_stage(bad, policy);
+  std::string seen = result.reason;
+  bool right = result.outcome == outcome && seen.find(reason) != std::string::npos && device.damaged();
+  try {
+    static_cast<void>(device.run_stage(bad, policy));
+    right = false;
+  } catch (const DeviceLost& lost) {
+    seen += std::string(" | ") + lost.what();
+    right = right && std::string(lost.what()).find("without --in-process") != std::string::npos;
+  }
+  exit_with(right, seen);
+}
+
+TEST_F(GpuDeviceDeathTest, AnIllegalAddressIsAnOutcomeAndThenTheDeviceIsLostToThisProcess) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(expect_lost_after(*device, broken("*reinterpret_cast<volatile int*>(8) = 1;"), {}, Outcome::launch_failed,
+                                "cudaErrorIllegalAddress"),
+              testing::ExitedWithCode(0), "cudaErrorIllegalAddress");
+}
+
+TEST_F(GpuDeviceDeathTest, AKernelThatNeverEndsIsAnOutcomeAndThenTheDeviceIsLostToThisProcess) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  MeasurePolicy policy;
+  policy.timeout_ms = 100;
+  EXPECT_EXIT(expect_lost_after(*device, broken("while (clock64() >= 0) {}"), policy, Outcome::timed_out, "longer than 100 ms"),
+              testing::ExitedWithCode(0), "does not end");
 }
 
 TEST_F(GpuDeviceTest, AProblemLargerThanTheDeviceIsPrunedWithItsSize) {
