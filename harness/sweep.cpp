@@ -239,9 +239,9 @@ void end_as_failed(Store& store, std::int64_t sweep, const std::string& reason) 
 std::string policy_text(const SweepOptions& options) {
   const SearchPolicy& search = options.search;
   return fmt::format(
-      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "cold_l2": {}, "max_samples": {}, "final_samples": {}}})",
+      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "cold_l2": {}, "max_samples": {}, "final_samples": {}, "final_seeds": {}}})",
       search.trials, search.carried, search.lesser_trials, search.plan_bound, search.finalists, options.stage_policy.cold_l2,
-      options.stage_policy.max_samples, options.final_policy.max_samples);
+      options.stage_policy.max_samples, options.final_policy.max_samples, options.final_policy.seeds);
 }
 
 void read_policy(const std::string& text, SweepOptions& options) {
@@ -258,6 +258,7 @@ void read_policy(const std::string& text, SweepOptions& options) {
     options.final_policy.cold_l2 = options.stage_policy.cold_l2;
     read("max_samples", options.stage_policy.max_samples);
     read("final_samples", options.final_policy.max_samples);
+    read("final_seeds", options.final_policy.seeds);
   } catch (const nlohmann::json::exception& error) {
     throw Error(ExitCode::bad_input, fmt::format("the limits of the sweep cannot be read from '{}': {}", text, error.what()));
   }

@@ -155,6 +155,7 @@ std::string plan_table(const ProblemView& view, const DeviceView& device) {
                {"worst row", Cells::number},
                {"worst element (eps)", Cells::number},
                {"tolerance", Cells::number},
+               {"checked on"},
                {"outcome"}});
   for (std::size_t i = 0; i < std::min(kPlansShown, view.plans.size()); ++i) {
     const PlanView& plan = view.plans[i];
@@ -162,7 +163,7 @@ std::string plan_table(const ProblemView& view, const DeviceView& device) {
     table.row({plan.trial.plan.shape.text(), rt::ms(time_of(r).value_or(0)), r.timing ? rt::ms(r.timing->iqr_ms) : "-",
                r.timing ? std::to_string(r.timing->samples_ms.size()) : "-", r.errors ? rt::error(r.errors->relative_l2) : "-",
                r.errors ? rt::error(r.errors->worst_row) : "-", r.errors ? rt::number(r.errors->worst_element) : "-",
-               r.errors ? rt::error(r.errors->tolerance) : "-", plan.verdict()},
+               r.errors ? rt::error(r.errors->tolerance) : "-", rt::checked_on(r), plan.verdict()},
               plan.winner);
   }
   std::string out = table.str();

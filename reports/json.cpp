@@ -98,6 +98,10 @@ Json json_of(const PlanTrial& trial, const char* origin) {
     json["cubin"] = i < trial.cubin_hashes.size() ? Json(trial.cubin_hashes[i]) : Json(nullptr);
     stages.push_back(std::move(json));
   }
+  Json checks = Json::array();
+  for (const InputCheck& check : trial.result.checks)
+    checks.push_back(
+        {{"inputs", check.inputs}, {"seed", check.seed}, {"outcome", to_string(check.outcome)}, {"errors", json_of(check.errors)}});
   return {{"origin", origin},
           {"outcome", to_string(trial.result.outcome)},
           {"reason", trial.result.reason},
@@ -105,6 +109,7 @@ Json json_of(const PlanTrial& trial, const char* origin) {
           {"stages", stages},
           {"timing", trial.result.timing ? json_of(*trial.result.timing) : Json(nullptr)},
           {"errors", trial.result.errors ? json_of(*trial.result.errors) : Json(nullptr)},
+          {"checks", checks},
           {"seed", trial.result.seed},
           {"standing",
            trial.standing
@@ -150,7 +155,10 @@ Json json_of(const ProblemView& view, const char* origin) {
   json["winner_stages"] = Json::array();
   for (const StageView& stage : view.stages) json["winner_stages"].push_back(json_of(stage));
   json["plans"] = Json::array();
-  for (const PlanView& plan : view.plans) json["plans"].push_back(json_of(plan.trial, origin));
+  for (const PlanView& plan : view.plans) {
+    json["plans"].push_back(json_of(plan.trial, origin));
+    json["plans"].back()["front"] = plan.front;
+  }
   json["fusions"] = Json::array();
   for (const FusionView& f : view.fusions)
     json["fusions"].push_back({{"fusion", to_string(f.fusion)},

@@ -107,12 +107,12 @@ std::string chunks_table(const ProblemView& view, const DeviceView& device) {
 
 std::string plans_table(const ProblemView& view, const DeviceView& device) {
   if (view.plans.empty()) return {};
-  std::string out = heading_row({"plan run end to end", fmt::format("time ({})", device.origin()), "error", "tolerance", "outcome"});
+  std::string out = heading_row({"plan run end to end", fmt::format("time ({})", device.origin()), "error", "tolerance", "checked on", "outcome"});
   for (std::size_t i = 0; i < std::min(kPlansShown, view.plans.size()); ++i) {
     const PlanTrial& trial = view.plans[i].trial;
     const auto& errors = trial.result.errors;
     out += row({cell(trial.plan.shape.text()), rt::ms(time_of(trial.result).value_or(0)), errors ? rt::error(errors->relative_l2) : "-",
-                errors ? rt::error(errors->tolerance) : "-", cell(view.plans[i].verdict())});
+                errors ? rt::error(errors->tolerance) : "-", cell(rt::checked_on(trial.result)), cell(view.plans[i].verdict())});
   }
   if (view.plans.size() > kPlansShown) out += fmt::format("\n{} more plans are in the database.\n", view.plans.size() - kPlansShown);
   return out + "\n";

@@ -56,6 +56,10 @@ constexpr std::array kExplanations = {
                 "Distance from a float64 computation of the definition, relative to the size of the result (L2 norm), on sampled rows of "
                 "the real-size "
                 "problem. A kernel beyond the tolerance of its data type never wins."},
+    Explanation{"checked on",
+                "Normal inputs of how many seeds, the least and the largest error among them, and how many adversarial kinds: gates that "
+                "forget at once, large and tiny magnitudes, zero queries, keys that cancel. Every run was also repeated and compared bit for "
+                "bit."},
     Explanation{"outcome",
                 "What became of a candidate. Failure is data: pruned (known not to fit before it was run), compile_failed, launch_failed, "
                 "wrong_result, "
@@ -145,6 +149,25 @@ std::string outcomes(const std::map<Outcome, std::int64_t>& counts) {
   std::vector<std::string> words;
   for (const auto& [outcome, count] : counts) words.push_back(fmt::format("{} {}", count, to_string(outcome)));
   return words.empty() ? "none" : fmt::format("{}", fmt::join(words, ", "));
+}
+
+std::string checked_on(const Result& result) {
+  std::vector<double> of_seeds;
+  std::size_t adversarial = 0;
+  std::string failed;
+  for (const InputCheck& check : result.checks) {
+    if (check.outcome != Outcome::ok)
+      failed = fmt::format("; {} on {} inputs of seed {}", to_string(check.outcome), check.inputs, check.seed);
+    else if (check.inputs == "normal")
+      of_seeds.push_back(check.errors.relative_l2);
+    else
+      ++adversarial;
+  }
+  if (result.checks.empty()) return "-";
+  if (of_seeds.empty()) return failed.substr(2);
+  const auto [least, most] = std::ranges::minmax(of_seeds);
+  const std::string range = of_seeds.size() == 1 ? error(least) : fmt::format("{} to {}", error(least), error(most));
+  return fmt::format("{} seed{}, error {}; {} adversarial{}", of_seeds.size(), of_seeds.size() == 1 ? "" : "s", range, adversarial, failed);
 }
 
 std::string first_line(std::string_view text, std::size_t limit) {

@@ -29,6 +29,10 @@ namespace phitune::report_text {
 /// "1500 ok, 20 pruned, 3 compile_failed"; "none" when empty.
 [[nodiscard]] std::string outcomes(const std::map<Outcome, std::int64_t>& counts);
 
+/// What a whole plan was checked on: "3 seeds, error 1.2e-03 to 1.5e-03; 6 adversarial inputs", and what it failed on; "-" when that is not
+/// known.
+[[nodiscard]] std::string checked_on(const Result& result);
+
 /// The first line, at most `limit` bytes of it; cut at a character of UTF-8 and marked with "..." when something is left out.
 [[nodiscard]] std::string first_line(std::string_view text, std::size_t limit = 160);
 

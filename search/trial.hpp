@@ -52,12 +52,22 @@ struct Timing {
   bool operator==(const Timing&) const = default;
 };
 
+/// What came of one set of inputs that a whole plan was checked on.
+struct InputCheck {
+  std::string inputs;      // "normal", or an adversarial kind: "zero queries"
+  std::uint64_t seed = 0;
+  Outcome outcome = Outcome::ok;
+  Errors errors;
+  bool operator==(const InputCheck&) const = default;
+};
+
 /// What evaluating a candidate gave. `reason` is empty only for ok.
 struct Result {
   Outcome outcome = Outcome::ok;
   std::string reason;
   std::optional<Timing> timing;
-  std::optional<Errors> errors;
+  std::optional<Errors> errors;    // of a whole plan: the worst over the seeds of normal inputs, or those of the inputs that it failed on
+  std::vector<InputCheck> checks;  // of a whole plan: every set of inputs it ran on, in order; the first that failed is the last
   std::uint64_t seed = 0;          // of the random inputs
   double verify_ms = 0;            // wall time spent
   double measure_ms = 0;

@@ -27,6 +27,7 @@ struct VerifyFlags {
   std::size_t configs = 1;
   std::size_t winners = 0;
   std::uint64_t seed = 1;
+  int seeds = 1;
   bool plans = false;
   bool timed = true;
   bool json = false;
@@ -46,6 +47,13 @@ class Findings {
       if (result.errors)
         row["relative_l2"] = result.errors->relative_l2, row["worst_row"] = result.errors->worst_row,
         row["tolerance"] = result.errors->tolerance;
+      for (const InputCheck& check : result.checks)
+        row["checks"].push_back({{"inputs", check.inputs},
+                                 {"seed", check.seed},
+                                 {"outcome", to_string(check.outcome)},
+                                 {"relative_l2", check.errors.relative_l2},
+                                 {"worst_row", check.errors.worst_row},
+                                 {"worst_element", check.errors.worst_element}});
       if (result.timing) row["median_ms"] = result.timing->median_ms;
       rows_.push_back(row);
       return;
@@ -238,6 +246,7 @@ int verify(const VerifyFlags& flags) {
     throw Error(ExitCode::usage, "a recording runs nothing, so it cannot verify anything: --device must name a GPU (cuda:0), or host");
   MeasurePolicy policy;
   policy.seed = flags.seed;
+  policy.seeds = flags.seeds;
   Findings findings(flags.json);
   if (!flags.config.empty() && flags.stage.empty())
     throw Error(ExitCode::usage, "--config is the config of one stage: name it with --stage");
@@ -281,6 +290,9 @@ void add_verify(CLI::App& app, Action& action) {
       ->check(at_least(1))
       ->capture_default_str();
   command->add_option("--seed", flags->seed, "of the configs and of the inputs")->check(at_least(0))->capture_default_str();
+  command->add_option("--seeds", flags->seeds, "normal inputs of so many seeds for whole plans, beside the adversarial ones")
+      ->check(at_least(1))
+      ->capture_default_str();
   command->add_option("--templates", flags->templates,
                       "folder whose kernel_templates/ is used instead of the binary's: to try a change to a template without building");
   command->add_flag("!--no-timing", flags->timed, "only check; for compute-sanitizer and other tools that make times meaningless");

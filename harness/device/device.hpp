@@ -25,6 +25,7 @@ struct MeasurePolicy {
   double timeout_ms = 10000;         // longer than this for one launch: timed_out
   bool cold_l2 = true;
   std::uint64_t seed = 1;
+  int seeds = 1;            // run_plans checks normal inputs of so many seeds, `seed` and those that follow it
   bool adversarial = true;  // run_plans checks every kind of adversarial input too (harness/verify/inputs.hpp)
 };
 

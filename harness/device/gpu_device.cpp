@@ -129,12 +129,12 @@ struct GpuDevice::State {
   }
 
   /// Verifies one plan on one kind of input; every kind of input is its own use of the pool.
-  TrialledOutcome verify_plan(const StageProblem& whole, std::span<const ExecutableStage> stages, InputKind kind,
-                              const MeasurePolicy& policy) {
+  TrialledOutcome verify_plan(const StageProblem& whole, std::span<const ExecutableStage> stages, InputKind kind, std::uint64_t seed,
+                              double timeout_ms) {
     const Problem& problem = whole.problem;
     session->begin();
-    const Args args = bind_plan(whole, shape_of(stages), kind, policy.seed);
-    const Checks checks = references.of_plan(problem, policy.seed, kind);
+    const Args args = bind_plan(whole, shape_of(stages), kind, seed);
+    const Checks checks = references.of_plan(problem, seed, kind);
     const cuda::Pipeline& pipeline = session->load(stages, args);
     const std::vector<Buffer> outputs = plan_outputs(problem);
     return cuda::verify_on_device(*session, {.pipeline = pipeline,
@@ -142,14 +142,16 @@ struct GpuDevice::State {
                                              .problem = whole,
                                              .outputs = outputs,
                                              .checks = *checks,
-                                             .timeout_ms = policy.timeout_ms,
+                                             .timeout_ms = timeout_ms,
                                              .finite = kind == InputKind::normal});
   }
 
   Result verify_plan_on_all(const StageProblem& whole, std::span<const ExecutableStage> stages, const MeasurePolicy& policy) {
     return guarded(policy, [&](Result& result) {
       const Stopwatch watch;
-      verify_on_all_inputs(result, policy, [&](InputKind kind) { return verify_plan(whole, stages, kind, policy); });
+      verify_on_all_inputs(result, policy, [&](InputKind kind, std::uint64_t seed) {
+        return verify_plan(whole, stages, kind, seed, policy.timeout_ms);
+      });
       result.verify_ms = watch.ms();
     });
   }

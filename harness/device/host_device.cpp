@@ -277,13 +277,13 @@ struct HostDevice::State {
   }
 
   TrialledOutcome verify_plan(const StageProblem& whole, std::span<const ExecutableStage> stages, const std::vector<Step>& steps,
-                              InputKind kind, const MeasurePolicy& policy, std::vector<double>& samples) {
+                              InputKind kind, std::uint64_t seed, const MeasurePolicy& policy, std::vector<double>& samples) {
     const Problem& problem = whole.problem;
     Prepared run{.steps = steps, .args = {}, .buffers = {}, .inputs = plan_inputs(problem)};
     const PlanShape shape = shape_of(stages);
     // Sizes; every pointer into this workspace is replaced by memory of its own below.
     bind_workspace(run.args, problem, shape, reinterpret_cast<void*>(kNowhere));
-    for (const Buffer buffer : run.inputs) fill(run.buffers, run.args, buffer, whole, policy.seed, kind);
+    for (const Buffer buffer : run.inputs) fill(run.buffers, run.args, buffer, whole, seed, kind);
     const std::vector<Buffer> outputs = plan_outputs(problem);
     for (const Buffer buffer : outputs) set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, whole).size_bytes()));
     const bool aliases = workspace_of(problem, shape).state_aliases_update;
@@ -294,7 +294,7 @@ struct HostDevice::State {
       }
     }
     if (aliases) run.args.state = run.args.update;
-    const Checks checks = references.of_plan(problem, policy.seed, kind);
+    const Checks checks = references.of_plan(problem, seed, kind);
     return verify(run, whole, outputs, checks, kind == InputKind::normal, policy, samples);
   }
 };
@@ -341,11 +341,11 @@ std::vector<Result> HostDevice::run_plans(const Problem& problem, std::span<cons
     results.push_back(state.guarded(policy, [&](Result& result) {
       const std::vector<Step> steps = state.prepare(plan);
       std::vector<double> samples;
-      verify_on_all_inputs(result, policy, [&](InputKind kind) {
-        // Times are those of the first kind, normal inputs.
-        std::vector<double> of_this_kind;
-        TrialledOutcome outcome = state.verify_plan(whole, plan, steps, kind, policy, of_this_kind);
-        if (samples.empty()) samples = std::move(of_this_kind);
+      verify_on_all_inputs(result, policy, [&](InputKind kind, std::uint64_t seed) {
+        // Times are those of the first set, normal inputs.
+        std::vector<double> of_this_set;
+        TrialledOutcome outcome = state.verify_plan(whole, plan, steps, kind, seed, policy, of_this_set);
+        if (samples.empty()) samples = std::move(of_this_set);
         return outcome;
       });
       state.time(result, std::move(samples), policy);

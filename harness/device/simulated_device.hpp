@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "harness/device/device.hpp"
+#include "harness/device/verification.hpp"
 #include "harness/measure/sampling.hpp"
 
 namespace phitune {
@@ -31,6 +32,7 @@ struct SimulatedFault {
   Kind kind = Kind::wrong;
   std::vector<std::string> match;
   double value = 0;
+  std::string inputs = {};  // wrong, nan: of whole plans, only on inputs with these words in their name ("normal, seed 2", "zero queries, seed 1")
 };
 [[nodiscard]] std::string_view to_string(SimulatedFault::Kind kind);
 [[nodiscard]] SimulatedFault::Kind parse_fault(std::string_view text);
@@ -73,6 +75,8 @@ class SimulatedDevice : public Device {
  private:
   /// What becomes of the candidate until it would be timed.
   Result verify(const std::string& name, const MeasurePolicy& policy);
+  /// Of a whole plan that gets so far.
+  [[nodiscard]] TrialledOutcome verify_on(const std::string& name, InputKind kind, std::uint64_t seed) const;
   static Result right(const MeasurePolicy& policy);
   Sample sample(double ms, std::mt19937_64& rng);
   [[nodiscard]] const SimulatedFault* fault_of(const std::string& name) const;

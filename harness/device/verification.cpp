@@ -25,6 +25,15 @@ std::string blemish(const VerifiedRun& trial, Buffer output, const Inspection& s
   return {};
 }
 
+Errors worst_of(const Errors& a, const Errors& b) {
+  return {.relative_l2 = std::max(a.relative_l2, b.relative_l2),
+          .worst_row = std::max(a.worst_row, b.worst_row),
+          .worst_element = std::max(a.worst_element, b.worst_element),
+          .tolerance = std::min(a.tolerance, b.tolerance),
+          .rows_checked = a.rows_checked + b.rows_checked,
+          .bitwise_repeatable = a.bitwise_repeatable && b.bitwise_repeatable};
+}
+
 }  // namespace
 
 TrialledOutcome verify_run(const VerifiedRun& trial) {
@@ -108,16 +117,24 @@ void judge(Result& result, TrialledOutcome trialled) {
   result.errors = trialled.errors;
 }
 
-void verify_on_all_inputs(Result& result, const MeasurePolicy& policy, const std::function<TrialledOutcome(InputKind)>& verify) {
-  judge(result, verify(InputKind::normal));
-  if (!policy.adversarial) return;
-  for (const InputKind kind : adversarial_kinds()) {
-    if (result.outcome != Outcome::ok) return;
-    TrialledOutcome outcome = verify(kind);
-    if (outcome.outcome == Outcome::ok) continue;
-    outcome.reason = fmt::format("with {}: {}", to_string(kind), outcome.reason);
+void verify_on_all_inputs(Result& result, const MeasurePolicy& policy, const VerifyOn& verify) {
+  const auto passes = [&](InputKind kind, std::uint64_t seed) {
+    TrialledOutcome outcome = verify(kind, seed);
+    result.checks.push_back({.inputs = std::string(to_string(kind)), .seed = seed, .outcome = outcome.outcome, .errors = outcome.errors});
+    if (outcome.outcome == Outcome::ok) {
+      if (kind == InputKind::normal) result.errors = result.errors ? worst_of(*result.errors, outcome.errors) : outcome.errors;
+      return true;
+    }
+    if (kind != InputKind::normal || seed != policy.seed)
+      outcome.reason = fmt::format("with {} inputs of seed {}: {}", to_string(kind), seed, outcome.reason);
     judge(result, std::move(outcome));
-  }
+    return false;
+  };
+  for (int n = 0; n < std::max(1, policy.seeds); ++n)
+    if (!passes(InputKind::normal, policy.seed + static_cast<std::uint64_t>(n))) return;
+  if (!policy.adversarial) return;
+  for (const InputKind kind : adversarial_kinds())
+    if (!passes(kind, policy.seed)) return;
 }
 
 Checks References::of_stage(const StageProblem& problem, std::uint64_t seed) {

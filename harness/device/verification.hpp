@@ -50,9 +50,12 @@ struct TrialledOutcome {
 /// What verify_run found, as the candidate's result.
 void judge(Result& result, TrialledOutcome trialled);
 
-/// Whole plans are checked on normal inputs and, if the policy says so, on every adversarial kind; `verify` does it for one kind. The
-/// stored errors stay those of normal inputs, which the tolerance's relative l2 is about.
-void verify_on_all_inputs(Result& result, const MeasurePolicy& policy, const std::function<TrialledOutcome(InputKind)>& verify);
+/// One set of inputs.
+using VerifyOn = std::function<TrialledOutcome(InputKind kind, std::uint64_t seed)>;
+
+/// Whole plans are checked on normal inputs of every seed and, if the policy says so, on every adversarial kind, up to the first that they
+/// fail on; `verify` does it for one set. The stored errors are the worst over normal inputs, which the tolerance's relative l2 is about.
+void verify_on_all_inputs(Result& result, const MeasurePolicy& policy, const VerifyOn& verify);
 
 using Checks = std::shared_ptr<const std::vector<Check>>;
 

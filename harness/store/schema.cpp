@@ -229,7 +229,21 @@ ALTER TABLE plan_trial ADD COLUMN difference_high REAL;
 ALTER TABLE plan_trial ADD COLUMN tied INTEGER CHECK (tied IN (0, 1));
 )sql";
 
-constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}, {4, incidents}, {5, proofs}};
+constexpr std::string_view checks = R"sql(
+CREATE TABLE plan_check (
+  plan_trial_id INTEGER NOT NULL REFERENCES plan_trial (id),
+  position INTEGER NOT NULL,
+  inputs TEXT NOT NULL,
+  seed INTEGER NOT NULL,
+  outcome TEXT NOT NULL CHECK (outcome IN ('ok', 'wrong_result', 'unstable')),
+  relative_l2 REAL, worst_row REAL, worst_element REAL, tolerance REAL NOT NULL,
+  rows_checked INTEGER NOT NULL,
+  bitwise_repeatable INTEGER NOT NULL CHECK (bitwise_repeatable IN (0, 1)),
+  PRIMARY KEY (plan_trial_id, position)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}, {4, incidents}, {5, proofs}, {6, checks}};
 
 }  // namespace
 

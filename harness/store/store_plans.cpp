@@ -48,6 +48,20 @@ void read_trial_stages(SQLite::Database& database, StoredPlanTrial& row) {
   }
 }
 
+void read_checks(SQLite::Database& database, StoredPlanTrial& row) {
+  SQLite::Statement query(
+      database, fmt::format("SELECT inputs, seed, outcome, {} FROM plan_check WHERE plan_trial_id = ? ORDER BY position", error_columns));
+  Binder(query).integer(row.id);
+  while (query.executeStep()) {
+    Reader from(query);
+    InputCheck& check = row.trial.result.checks.emplace_back();
+    check.inputs = from.text();
+    check.seed = static_cast<std::uint64_t>(from.integer());
+    check.outcome = parse_outcome(from.text());
+    check.errors = read_errors(from).value_or(Errors{});
+  }
+}
+
 // The first stage whose template is not what it was, or nothing.
 std::string why_stale(const StoredPlanTrial& row, const std::function<std::string(const PlanStage&)>& template_hash) {
   for (std::size_t i = 0; i < row.trial.plan.stages.size(); ++i) {
@@ -119,6 +133,16 @@ Store::Added Store::State::add_plan_trial(std::int64_t sweep, const PlanTrial& t
     to.text(cubins[i]).text(templates[i]);
     stage.exec();
   }
+  for (std::size_t i = 0; i < trial.result.checks.size(); ++i) {
+    const InputCheck& check = trial.result.checks[i];
+    SQLite::Statement& row_of_check = statement(
+        fmt::format("INSERT INTO plan_check (plan_trial_id, position, inputs, seed, outcome, {}) VALUES ({})", error_columns, marks(11)));
+    Binder to(row_of_check);
+    to.integer(id).integer(static_cast<std::int64_t>(i)).text(check.inputs).integer(static_cast<std::int64_t>(check.seed));
+    to.text(std::string(to_string(check.outcome)));
+    put(to, check.errors);
+    row_of_check.exec();
+  }
   return {id, true};
 }
 
@@ -143,6 +167,7 @@ void Store::State::visit_plan_trials(const std::string& condition, const std::fu
     const double low = from.real(), high = from.real();
     if (!from.is_null()) row.trial.standing = Standing{.low = low, .high = high, .tied = from.boolean()};
     read_trial_stages(database(), row);
+    read_checks(database(), row);
     visit(row);
   }
 }

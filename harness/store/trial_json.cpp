@@ -65,6 +65,17 @@ std::vector<double> samples_from(const Input& from) {
   return samples;
 }
 
+Output errors_json(const Errors& errors) {
+  Output json;
+  json["relative_l2"] = number(errors.relative_l2);
+  json["worst_row"] = number(errors.worst_row);
+  json["worst_element"] = number(errors.worst_element);
+  json["tolerance"] = number(errors.tolerance);
+  json["rows_checked"] = errors.rows_checked;
+  json["bitwise_repeatable"] = errors.bitwise_repeatable;
+  return json;
+}
+
 void put_result(Output& to, const Result& result) {
   to["outcome"] = to_string(result.outcome);
   if (!result.reason.empty()) to["reason"] = result.reason;
@@ -84,16 +95,12 @@ void put_result(Output& to, const Result& result) {
     if (!timing->sm_clocks_mhz.empty()) part["sm_clocks_mhz"] = timing->sm_clocks_mhz;
     to["timing"] = std::move(part);
   }
-  if (const auto& errors = result.errors) {
-    Output part;
-    part["relative_l2"] = number(errors->relative_l2);
-    part["worst_row"] = number(errors->worst_row);
-    part["worst_element"] = number(errors->worst_element);
-    part["tolerance"] = number(errors->tolerance);
-    part["rows_checked"] = errors->rows_checked;
-    part["bitwise_repeatable"] = errors->bitwise_repeatable;
-    to["errors"] = std::move(part);
-  }
+  if (result.errors) to["errors"] = errors_json(*result.errors);
+  for (const InputCheck& check : result.checks)
+    to["checks"].push_back({{"inputs", check.inputs},
+                            {"seed", check.seed},
+                            {"outcome", to_string(check.outcome)},
+                            {"errors", errors_json(check.errors)}});
 }
 
 Timing timing_from(const Input& from) {
@@ -138,6 +145,12 @@ Result result_from(const Input& from) {
   result.measure_ms = number_from(from.at("measure_ms"));
   if (from.contains("timing")) result.timing = timing_from(from.at("timing"));
   if (from.contains("errors")) result.errors = errors_from(from.at("errors"));
+  if (from.contains("checks"))
+    for (const Input& check : from.at("checks"))
+      result.checks.push_back({.inputs = check.at("inputs").get<std::string>(),
+                               .seed = check.at("seed").get<std::uint64_t>(),
+                               .outcome = parse_outcome(check.at("outcome").get<std::string>()),
+                               .errors = errors_from(check.at("errors"))});
   return result;
 }
 

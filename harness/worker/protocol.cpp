@@ -18,6 +18,7 @@ Json to_json(const MeasurePolicy& policy) {
           {"timeout_ms", policy.timeout_ms},
           {"cold_l2", policy.cold_l2},
           {"seed", policy.seed},
+          {"seeds", policy.seeds},
           {"adversarial", policy.adversarial}};
 }
 
@@ -31,6 +32,7 @@ MeasurePolicy policy_from(const Json& from) {
   from.at("timeout_ms").get_to(policy.timeout_ms);
   from.at("cold_l2").get_to(policy.cold_l2);
   from.at("seed").get_to(policy.seed);
+  from.at("seeds").get_to(policy.seeds);
   from.at("adversarial").get_to(policy.adversarial);
   return policy;
 }

@@ -58,6 +58,9 @@ TEST_P(ExportsTest, JsonHoldsTheTunedTable) {
     const json& winner = p.at("winner");
     EXPECT_EQ(PlanShape::parse(winner.at("shape").at("text").get<std::string>()), view.winner->trial.plan.shape);
     EXPECT_EQ(winner.at("timing").at("samples_ms").size(), 12U);
+    ASSERT_EQ(winner.at("checks").size(), 2U);
+    EXPECT_EQ(winner.at("checks")[1].at("inputs"), "zero queries");
+    EXPECT_EQ(winner.at("checks")[1].at("errors").at("worst_element"), view.winner->trial.result.checks[1].errors.worst_element);
     EXPECT_EQ(winner.at("stale"), !view.winner->stale_reason.empty());
     ASSERT_EQ(winner.at("stages").size(), view.winner->trial.plan.stages.size());
     for (std::size_t s = 0; s < winner.at("stages").size(); ++s)

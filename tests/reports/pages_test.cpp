@@ -3,6 +3,7 @@
 
 #include <sstream>
 
+#include "reports/text.hpp"
 #include "reports/writers.hpp"
 #include "tests/reports/readers.hpp"
 #include "tests/reports/sample.hpp"
@@ -47,6 +48,14 @@ TEST_F(PagesTest, HtmlHasEveryPicture) {
     EXPECT_NE(page.find(words), std::string::npos) << words;
   EXPECT_EQ(page.find("nan"), std::string::npos);
   EXPECT_EQ(page.find("inf\""), std::string::npos);
+}
+
+TEST_F(PagesTest, BothPagesSayWhatAPlanWasCheckedOn) {
+  const Model m = model(false);
+  const std::string words = report_text::checked_on(m.devices[0].problems[0].plans[0].trial.result);
+  EXPECT_NE(words.find("1 seed, error"), std::string::npos);
+  EXPECT_NE(write_html(m).find(words), std::string::npos);
+  EXPECT_NE(write_markdown(m).find(words), std::string::npos);
 }
 
 TEST_F(PagesTest, TextFromOutsideIsEscaped) {

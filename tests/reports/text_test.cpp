@@ -26,6 +26,24 @@ TEST(ReportText, ThreeSignificantDigits) {
   EXPECT_EQ(rt::bytes(141LL << 30), "141 GiB");
 }
 
+TEST(ReportText, WhatAPlanWasCheckedOn) {
+  Result result;
+  EXPECT_EQ(rt::checked_on(result), "-");
+  const auto check = [](const char* inputs, std::uint64_t seed, double error, Outcome outcome = Outcome::ok) {
+    InputCheck one{.inputs = inputs, .seed = seed, .outcome = outcome, .errors = {}};
+    one.errors.relative_l2 = error;
+    return one;
+  };
+  result.checks = {check("normal", 1, 2e-3)};
+  EXPECT_EQ(rt::checked_on(result), "1 seed, error 2.0e-03; 0 adversarial");
+  result.checks = {check("normal", 1, 2e-3), check("normal", 2, 1e-3), check("zero queries", 1, 9), check("tiny magnitudes", 1, 0)};
+  EXPECT_EQ(rt::checked_on(result), "2 seeds, error 1.0e-03 to 2.0e-03; 2 adversarial");
+  result.checks.push_back(check("large magnitudes", 1, 1, Outcome::wrong_result));
+  EXPECT_EQ(rt::checked_on(result), "2 seeds, error 1.0e-03 to 2.0e-03; 2 adversarial; wrong_result on large magnitudes inputs of seed 1");
+  result.checks = {check("normal", 1, 1, Outcome::unstable)};
+  EXPECT_EQ(rt::checked_on(result), "unstable on normal inputs of seed 1");
+}
+
 TEST(ReportText, FirstLineIsCutAtACharacter) {
   EXPECT_EQ(rt::first_line("  one\ntwo"), "one");
   EXPECT_EQ(rt::first_line("\n\nthree"), "three");

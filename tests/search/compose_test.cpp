@@ -28,7 +28,7 @@ Trial failed_trial(const StageProblem& stage, Config config, Outcome outcome, st
   Trial trial;
   trial.problem = stage;
   trial.config = std::move(config);
-  trial.result = {.outcome = outcome, .reason = std::move(reason), .timing = {}, .errors = {}};
+  trial.result = {.outcome = outcome, .reason = std::move(reason), .timing = {}, .errors = {}, .checks = {}};
   return trial;
 }
 

@@ -70,7 +70,7 @@ Recording example() {
   recording.trials = {trial_of(stage_of(Stage::attention), 4, 0.5), trial_of(stage_of(Stage::attention), 8, 0.25),
                       trial_of(stage_of(Stage::scan), 4, 0.1)};
   Trial wrong = trial_of(stage_of(Stage::query_state), 4, 1);
-  wrong.result = {.outcome = Outcome::wrong_result, .reason = "relative error 0.3", .timing = {}, .errors = {}};
+  wrong.result = {.outcome = Outcome::wrong_result, .reason = "relative error 0.3", .timing = {}, .errors = {}, .checks = {}};
   recording.trials.push_back(wrong);
   recording.plan_trials = {plan_trial_of(shape, 4, 1.5)};
   return recording;

@@ -170,6 +170,10 @@ class RandomTrials {
     }
     trial.result = result(outcome);
     trial.workspace_bytes = integer(0, 1 << 30);
+    if (trial.result.errors)
+      for (std::int64_t i = integer(0, 4); i > 0; --i)
+        trial.result.checks.push_back(
+            {.inputs = chance(0.5) ? "normal" : "zero queries", .seed = ~std::uint64_t{0} - static_cast<std::uint64_t>(i), .outcome = outcome, .errors = *result(Outcome::ok).errors});
     if (outcome == Outcome::ok) trial.standing = Standing{.low = real(0, 0.01), .high = real(0.01, 0.1), .tied = chance(0.5)};
     trial.created_at = "2025-01-31T12:00:01Z";
     return trial;
@@ -196,8 +200,8 @@ inline StoreOptions test_options(OpenMode mode = OpenMode::create) {
 }
 
 inline bool equal(const Result& a, const Result& b) {
-  return a.outcome == b.outcome && a.reason == b.reason && a.timing == b.timing && a.errors == b.errors && a.seed == b.seed &&
-         a.verify_ms == b.verify_ms && a.measure_ms == b.measure_ms;
+  return a.outcome == b.outcome && a.reason == b.reason && a.timing == b.timing && a.errors == b.errors && a.checks == b.checks &&
+         a.seed == b.seed && a.verify_ms == b.verify_ms && a.measure_ms == b.measure_ms;
 }
 
 inline bool equal(const Trial& a, const Trial& b) {

@@ -242,7 +242,7 @@ TEST_F(StoreTest, InfoCounts) {
   EXPECT_EQ(info.binaries, 1);
   EXPECT_EQ(info.sweeps, 1);
   EXPECT_GT(info.file_bytes, 0);
-  EXPECT_EQ(info.schema_version, 5);
+  EXPECT_EQ(info.schema_version, 6);
 }
 
 }  // namespace

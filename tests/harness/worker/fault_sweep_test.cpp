@@ -5,6 +5,7 @@
 #include <map>
 
 #include "harness/sweep.hpp"
+#include "harness/verify/inputs.hpp"
 #include "tests/harness/worker/simulated.hpp"
 
 namespace phitune {
@@ -27,6 +28,7 @@ class FaultSweepTest : public testing::Test {
     options.search.plan_bound = 1.2;
     options.search.seed = 5;
     options.stage_policy.timeout_ms = options.final_policy.timeout_ms = 20;
+    options.stage_policy.seed = options.final_policy.seed = options.search.seed;
     Progress silent(Progress::Style::silent);
     const std::atomic<bool> stop{false};
     SweepSummary summary = sweep(suite_of({"b1 t512 h1 d16 p1 bf16 ungated none"}), device, compiler, store, options, silent, stop);
@@ -103,6 +105,56 @@ TEST_F(FaultSweepTest, WhatIsInQuarantineIsNotRunAgainUntilItIsReleased) {
   EXPECT_EQ(Store(folder_ / "twice.db").release_quarantine(), 1);
   static_cast<void>(sweep_on("", "twice.db"));
   EXPECT_EQ(trials("twice.db").at(name).result.outcome, Outcome::ok);
+}
+
+TEST_F(FaultSweepTest, AFinalistIsCheckedOnSeveralSeedsAndAdversarialInputsAndEveryErrorIsStored) {
+  const SweepSummary summary = sweep_on("", "right.db");
+  Store store(folder_ / "right.db");
+  std::vector<std::string> expected = {"normal 5", "normal 6", "normal 7"};
+  for (const InputKind kind : adversarial_kinds()) expected.push_back(std::string(to_string(kind)) + " 5");
+  for (const StoredPlanTrial& row : store.plan_trials()) {
+    const Result& result = row.trial.result;
+    std::vector<std::string> seen;
+    double worst = 0;
+    for (const InputCheck& check : result.checks) {
+      seen.push_back(check.inputs + " " + std::to_string(check.seed));
+      EXPECT_EQ(check.outcome, Outcome::ok);
+      EXPECT_GT(check.errors.worst_row, check.errors.relative_l2);
+      EXPECT_GT(check.errors.worst_element, 0);
+      EXPECT_TRUE(check.errors.bitwise_repeatable);
+      if (check.inputs == "normal") worst = std::max(worst, check.errors.relative_l2);
+    }
+    EXPECT_EQ(seen, expected);
+    EXPECT_EQ(result.errors->relative_l2, worst) << "a plan's error is the worst over the seeds";
+    EXPECT_EQ(result.errors->rows_checked, 30);
+  }
+  ASSERT_TRUE(summary.problems[0].winner);
+}
+
+TEST_F(FaultSweepTest, APlanThatIsWrongOnAnotherSeedOrOnAdversarialInputsAloneCannotWin) {
+  const SweepSummary undisturbed = sweep_on("", "right.db");
+  ASSERT_TRUE(undisturbed.problems[0].winner);
+  // Faults of whole plans say so; this one is of the winner's.
+  std::string winner = "plan";
+  for (const PlanStage& stage : undisturbed.problems[0].winner->plan.stages) winner += " " + candidate_name(stage);
+  for (const std::string inputs : {"normal, seed 6", "zero queries, seed 5"}) {
+    const std::string database = inputs.substr(0, 4) + ".db";
+    const SweepSummary disturbed = sweep_on(fault("wrong", winner) + "inputs = \"" + inputs + "\"\n", database);
+    ASSERT_TRUE(disturbed.problems[0].winner);
+    EXPECT_NE(disturbed.problems[0].winner->plan, undisturbed.problems[0].winner->plan);
+    Store store(folder_ / database);
+    std::size_t wrong = 0;
+    for (const StoredPlanTrial& row : store.plan_trials({.outcome = Outcome::wrong_result})) {
+      ++wrong;
+      EXPECT_EQ(row.trial.plan, undisturbed.problems[0].winner->plan);
+      ASSERT_FALSE(row.trial.result.checks.empty());
+      const InputCheck& last = row.trial.result.checks.back();
+      EXPECT_EQ(last.outcome, Outcome::wrong_result);
+      EXPECT_EQ(last.inputs + ", seed " + std::to_string(last.seed), inputs) << "nothing is run after the first failure";
+      EXPECT_NE(row.trial.result.reason.find("of seed"), std::string::npos) << row.trial.result.reason;
+    }
+    EXPECT_EQ(wrong, 1u);
+  }
 }
 
 TEST_F(FaultSweepTest, ALostDeviceEndsTheWorkerAndNotTheSweep) {
