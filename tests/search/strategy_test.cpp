@@ -77,7 +77,7 @@ RecordedSpace bowl() {
 double gap_on(const RecordedSpace& space, const std::string& name) {
   double mean = 0;
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-    const Replay run = replay(space, *make_strategy(name, space.space, seed), 100e3, Thinking::free);
+    const Replay run = replay(space, *make_strategy(name, space.space, seed), {.ms = 100e3}, Thinking::free);
     EXPECT_EQ(run.trials, 100U) << name;
     mean += (run.improvements.back().best_ms / facts_of(space)->best_ms - 1) / 20;
   }
@@ -105,7 +105,7 @@ TEST(Strategy, FailuresDoNotDerailALearner) {
     if (trial.time_ms > best && draw_below(10, rng) > 0) trial.outcome = Outcome::compile_failed;
   for (const std::string& name : strategy_names()) {
     if (name == "random" || name == "exhaustive") continue;
-    const Replay run = replay(space, *make_strategy(name, space.space, seed), 400e3, Thinking::free);
+    const Replay run = replay(space, *make_strategy(name, space.space, seed), {.ms = 400e3}, Thinking::free);
     EXPECT_EQ(run.trials, 400U) << name;
     ASSERT_FALSE(run.improvements.empty()) << name << " found none of the tenth that is right";
   }
