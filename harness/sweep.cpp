@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "harness/error.hpp"
 #include "harness/tune/evaluator.hpp"
@@ -58,22 +60,34 @@ class Run {
         progress_(progress),
         stop_(stop),
         sweep_(sweep),
-        evaluator_(device, compiler, store, sweep, options.stage_policy, options.compile, options.reuse) {}
-
-  // The strategies' first questions are known before anything is run, so the compile threads can stay ahead of the device.
-  void compile_ahead(const std::vector<ProblemSearch>& searches) {
-    for (const ProblemSearch& search : searches)
-      for (const StageGroup& group : search.groups) evaluator_.compile_ahead(group.pivot, configs_of(group, group.first));
+        evaluator_(device, compiler, store, sweep, options.stage_policy, options.compile, options.reuse) {
+    if (heeds_prior(options.search.strategy)) remember_earlier_sweeps();
   }
 
-  ProblemSummary tune(const std::string& name, const std::string& title, ProblemSearch& search) {
+  // What strategies ask first is known before anything of the problem is run, so the compile threads can stay ahead of the device. Where a
+  // strategy starts from experience, only the first group of each template asks now: the others have yet to learn from it.
+  void prepare(ProblemSearch& search) {
+    std::set<std::pair<Stage, Path>> seen;
+    for (StageGroup& group : search.groups)
+      if (seen.insert({group.pivot.stage, group.pivot.path}).second) start(group);
+  }
+
+  /// `meanwhile` is called when the problem's plans are all that is left to run, and the compile threads have nothing to do.
+  ProblemSummary tune(const std::string& name, const std::string& title, ProblemSearch& search, const std::function<void()>& meanwhile) {
     ProblemSummary summary;
     summary.name = name;
     summary.problem = search.problem;
     looked_at_ = 0;
-    progress_.begin(title, expected_trials(search));
+    started_ = std::chrono::steady_clock::now();
+    expected_ = expected_trials(search);
+    progress_.begin(title, expected_);
     StageResults results;
-    tune_groups(search.groups, results);
+    std::vector<StageGroup*> started, others;
+    for (StageGroup& group : search.groups) (group.strategy ? started : others).push_back(&group);
+    tune_groups(started, results, summary);
+    for (StageGroup* group : others) start(*group);
+    tune_groups(others, results, summary);
+    meanwhile();
     for (const StageProblem& stage : search.library_stages) try_config(stage, Config{}, results);
     if (stop_)
       summary.reason = "stopped before its plans were run";
@@ -94,6 +108,26 @@ class Run {
   [[nodiscard]] std::size_t same_code() const { return evaluator_.same_code(); }
 
  private:
+  void start(StageGroup& group) {
+    if (!group.strategy) open(group, device_.info(), options_.search, &experience_);
+    evaluator_.compile_ahead(group.pivot, configs_of(group, group.first));
+  }
+
+  // Not what this sweep made before it was resumed: it will come to that again, in the same order.
+  void remember_earlier_sweeps() {
+    std::map<std::int64_t, DeviceInfo> devices;
+    store_.for_each_trial({}, [&](const StoredTrial& stored) {
+      const auto [device, is_new] = devices.try_emplace(stored.sweep);
+      if (is_new) device->second = store_.sweep(stored.sweep).device;
+      if (stored.sweep != sweep_) remember(device->second, stored.trial);
+    });
+  }
+
+  void remember(const DeviceInfo& device, const Trial& trial) {
+    const auto& timing = trial.result.timing;
+    if (!device.emulated && (!timing || timing->cold_l2 == options_.stage_policy.cold_l2)) experience_.add(device, trial);
+  }
+
   [[nodiscard]] static std::vector<Config> configs_of(const StageGroup& group, const std::vector<std::size_t>& indices) {
     std::vector<Config> configs;
     for (const std::size_t index : indices) configs.push_back(group.space->at(index));
@@ -115,13 +149,15 @@ class Run {
     std::vector<std::size_t> batch;
     std::size_t asked;
     std::vector<std::pair<double, Config>> ranking;
+    double device_ms = 0;  // spent on its trials
+    std::size_t spared = 0;
   };
 
   // Ask, try, tell until the strategies have had their trials; then each group's best configs at its other chunk sizes. The groups take
   // turns: while one group's batch is on the device, the compile threads are at what the others asked after theirs.
-  void tune_groups(std::vector<StageGroup>& groups, StageResults& results) {
+  void tune_groups(const std::vector<StageGroup*>& groups, StageResults& results, ProblemSummary& summary) {
     std::vector<Asking> askings;
-    for (StageGroup& group : groups) askings.push_back({&group, group.first, group.first.size(), {}});
+    for (StageGroup* group : groups) askings.push_back({group, group->first, group->first.size(), {}});
     const auto unanswered = [](const Asking& asking) { return !asking.batch.empty(); };
     while (!stop_ && std::ranges::any_of(askings, unanswered))
       for (Asking& asking : askings) take_turn(asking, results);
@@ -129,6 +165,9 @@ class Run {
       std::sort(asking.ranking.begin(), asking.ranking.end());
       if (asking.ranking.size() > options_.search.carried) asking.ranking.resize(options_.search.carried);
       for (const StageProblem& other : asking.group->others) carry_over(other, asking.ranking, results);
+      if (asking.spared == 0) continue;
+      summary.spared += asking.spared;
+      summary.spared_ms += asking.device_ms / static_cast<double>(asking.asked) * static_cast<double>(asking.spared);
     }
   }
 
@@ -141,10 +180,28 @@ class Run {
       const double ms = trial.result.timing ? trial.result.timing->median_ms : 0;
       group.strategy->tell(index, trial.result.outcome, ms);
       if (trial.result.outcome == Outcome::ok) asking.ranking.emplace_back(ms, config);
+      asking.device_ms += trial.result.verify_ms + trial.result.measure_ms;
+    }
+    if (options_.search.worth_it && options_.search.worth_it->no_longer(*group.strategy)) {
+      asking.spared = std::min(group.trials, group.space->size()) - asking.asked;
+      expected_ -= asking.spared;
+      progress_.set_total(expected_);
+      asking.batch.clear();
+      return;
+    }
+    if (out_of_time()) {
+      asking.batch.clear();
+      return;
     }
     asking.batch = asking.asked < group.trials ? group.strategy->ask(group.trials - asking.asked) : std::vector<std::size_t>{};
     asking.asked += asking.batch.size();
     evaluator_.compile_ahead(group.pivot, configs_of(group, asking.batch), Compiler::Turn::next);
+  }
+
+  // What was asked is tried all the same, so every stage has its first configs to compose plans of.
+  [[nodiscard]] bool out_of_time() const {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started_;
+    return options_.search.seconds > 0 && elapsed.count() > options_.search.seconds;
   }
 
   void carry_over(const StageProblem& stage, const std::vector<std::pair<double, Config>>& ranking, StageResults& results) {
@@ -159,6 +216,7 @@ class Run {
     const StageCandidate* best = results.best(stage);
     auto [trial, fresh] = evaluator_.evaluate(stage, config, best ? best->median_ms : 0);
     results.add(trial);
+    if (heeds_prior(options_.search.strategy)) remember(device_.info(), trial);
     ++looked_at_;
     trials_ += fresh;
     best = results.best(stage);
@@ -223,7 +281,9 @@ class Run {
   const std::atomic<bool>& stop_;
   std::int64_t sweep_;
   Evaluator evaluator_;
-  std::size_t trials_ = 0, looked_at_ = 0, plan_trials_ = 0;
+  Experience experience_;
+  std::size_t trials_ = 0, looked_at_ = 0, plan_trials_ = 0, expected_ = 0;
+  std::chrono::steady_clock::time_point started_;  // the problem at hand
 };
 
 // What is wrong already must not be hidden by a store that cannot be written either.
@@ -239,9 +299,10 @@ void end_as_failed(Store& store, std::int64_t sweep, const std::string& reason) 
 std::string policy_text(const SweepOptions& options) {
   const SearchPolicy& search = options.search;
   return fmt::format(
-      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "cold_l2": {}, "max_samples": {}, "final_samples": {}, "final_seeds": {}}})",
+      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "cold_l2": {}, "max_samples": {}, "final_samples": {}, "final_seeds": {}, "seconds": {}, "stop_below": {}}})",
       search.trials, search.carried, search.lesser_trials, search.plan_bound, search.finalists, options.stage_policy.cold_l2,
-      options.stage_policy.max_samples, options.final_policy.max_samples, options.final_policy.seeds);
+      options.stage_policy.max_samples, options.final_policy.max_samples, options.final_policy.seeds, search.seconds,
+      search.worth_it ? search.worth_it->chance : 0);
 }
 
 void read_policy(const std::string& text, SweepOptions& options) {
@@ -254,6 +315,10 @@ void read_policy(const std::string& text, SweepOptions& options) {
     read("lesser_trials", search.lesser_trials);
     read("plan_bound", search.plan_bound);
     read("finalists", search.finalists);
+    read("seconds", search.seconds);
+    double stop_below = search.worth_it ? search.worth_it->chance : 0;
+    read("stop_below", stop_below);
+    search.worth_it = stop_below > 0 ? std::optional(WorthIt{.chance = stop_below}) : std::nullopt;
     read("cold_l2", options.stage_policy.cold_l2);
     options.final_policy.cold_l2 = options.stage_policy.cold_l2;
     read("max_samples", options.stage_policy.max_samples);
@@ -272,13 +337,20 @@ SweepSummary sweep(const Suite& suite, Device& device, Compiler& compiler, Store
 
   std::vector<ProblemSearch> searches;
   for (const SuiteProblem& named : suite.problems) searches.push_back(plan_search(named.problem, device.info(), options.search));
+  // The first of them, or all where a strategy asks the same whatever it knows.
+  const auto known_ahead = heeds_prior(options.search.strategy) ? std::min<std::size_t>(1, searches.size()) : searches.size();
 
   try {
     Run run(device, compiler, store, options, progress, stop, summary.sweep.id);
-    run.compile_ahead(searches);
+    for (std::size_t i = 0; i < known_ahead; ++i) run.prepare(searches[i]);
     for (std::size_t i = 0; i < searches.size() && !stop; ++i) {
       const std::string& name = suite.problems[i].name;
-      summary.problems.push_back(run.tune(name, fmt::format("[{}/{}] {}", i + 1, searches.size(), name), searches[i]));
+      const auto prepare_next = [&] {
+        if (i + 1 >= known_ahead && i + 1 < searches.size()) run.prepare(searches[i + 1]);
+      };
+      summary.problems.push_back(run.tune(name, fmt::format("[{}/{}] {}", i + 1, searches.size(), name), searches[i], prepare_next));
+      summary.spared += summary.problems.back().spared;
+      summary.spared_ms += summary.problems.back().spared_ms;
     }
     summary.trials = run.trials();
     summary.plan_trials = run.plan_trials();

@@ -19,8 +19,9 @@ namespace phitune {
 
 struct SweepOptions {
   SearchPolicy search;
-  MeasurePolicy stage_policy;                                                                                     // of stage trials
-  MeasurePolicy final_policy = {.warmup = 3, .min_samples = 15, .max_samples = 60, .target_relative_ci = 0.005, .seeds = 3};  // of whole plans
+  MeasurePolicy stage_policy;  // of stage trials
+  MeasurePolicy final_policy = {
+      .warmup = 3, .min_samples = 15, .max_samples = 60, .target_relative_ci = 0.005, .seeds = 3};  // of whole plans
   bool resume = false;  // go on with the last unfinished sweep of this suite, strategy and seed; begin one when there is none
   CompileScope compile = CompileScope::all;
   Reuse reuse = Reuse::any_sweep;
@@ -30,11 +31,13 @@ struct ProblemSummary {
   std::string name;
   Problem problem;
   std::optional<PlanTrial> winner;
-  std::vector<PlanTrial> finalists;  // with their standings
+  std::vector<PlanTrial> finalists;    // with their standings
   std::string reason;                  // why there is no winner
   std::size_t trials = 0;              // that its plans could use, those shared with other problems included
   std::optional<double> incumbent_ms;  // an earlier sweep's winner that is faster than `winner` and therefore stays
   double floor_ms = 0;                 // 0: the device's rates were not measured
+  std::size_t spared = 0;              // trials not made because more was not worth it
+  double spared_ms = 0;                // of device time: what they would have taken, each the mean of its group's others
 };
 
 struct SweepSummary {
@@ -47,6 +50,8 @@ struct SweepSummary {
   std::size_t same_code = 0;                 // of the new ones: taken over from a trial of the same identity
   std::size_t plan_trials = 0;
   Compiler::Counters compiler;
+  std::size_t spared = 0;  // trials not made because more was not worth it, and the device time that this spared
+  double spared_ms = 0;
   double seconds = 0;
   bool interrupted = false;
 };

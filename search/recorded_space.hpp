@@ -22,8 +22,8 @@ struct RecordedTrial {
 struct RecordedSpace {
   std::string name;  // what was tuned, and on what
   Space space;
-  std::vector<RecordedTrial> trials;  // by index of the space
-  bool has_costs = true;              // false: no trial's cost is known, and each counts as one second
+  std::vector<RecordedTrial> trials;       // by index of the space
+  bool has_costs = true;                   // false: no trial's cost is known, and each counts as one second
   std::optional<StageProblem> stage = {};  // of phitune's own recordings, with the device that ran it
   DeviceInfo device = {};
   std::size_t untried = 0;  // configs of the whole space that were not recorded: 0 makes the best one the winner of an exhaustive search

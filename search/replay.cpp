@@ -72,7 +72,12 @@ Replay replay(const RecordedSpace& space, Strategy& strategy, const ReplayLimits
   };
   std::vector<std::size_t> asked;
   while (true) {
-    think([&] { asked = strategy.ask(batch); });
+    bool done = false;
+    think([&] {
+      done = limits.worth_it.no_longer(strategy);
+      if (!done) asked = strategy.ask(batch);
+    });
+    if (done) return run;
     ++run.asks;
     if (asked.empty()) return run;
     for (const std::size_t index : asked) {

@@ -42,9 +42,10 @@ struct Replay {
 
 /// When a replay ends, whichever comes first.
 struct ReplayLimits {
-  double ms = std::numeric_limits<double>::infinity();                    // before the first trial that would end later
-  std::size_t trials = std::numeric_limits<std::size_t>::max();           // after so many
-  double good_enough_ms = -std::numeric_limits<double>::infinity();       // once a time as good as this was found
+  double ms = std::numeric_limits<double>::infinity();               // before the first trial that would end later
+  std::size_t trials = std::numeric_limits<std::size_t>::max();      // after so many
+  double good_enough_ms = -std::numeric_limits<double>::infinity();  // once a time as good as this was found
+  WorthIt worth_it = {.chance = 0};                                  // once more is not
 };
 
 /// Whether the CPU time that the strategy itself takes counts as elapsed. Without it a replay is the same on every machine.

@@ -71,6 +71,18 @@ ToWinner to_winner(const RecordedSpace& space, const std::vector<Replay>& runs) 
   return result;
 }
 
+Stopped stopped(const RecordedSpace& space, const WorthIt& worth_it, const std::vector<Replay>& runs) {
+  const double optimum = facts_of(space).value().best_ms, each = 1 / static_cast<double>(runs.size());
+  Stopped result;
+  for (const Replay& run : runs) {
+    const double best = run.best_at(std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity());
+    result.trials += each * static_cast<double>(run.trials);
+    result.share += each * optimum / best;
+    if (optimum < best * (1 - worth_it.gain)) result.left += each;
+  }
+  return result;
+}
+
 std::vector<double> moments_of(const Budget& budget, std::size_t points) {
   std::vector<double> moments;
   for (std::size_t i = 1; i <= points; ++i) moments.push_back(budget.ms * static_cast<double>(i) / static_cast<double>(points));

@@ -27,19 +27,27 @@ struct Reached {
   std::optional<double> seconds;
 };
 
-/// Trials until a config within 1 % of the optimum was found, over the seeds; how long a trial takes plays no part. A run ends after a fifth
-/// of the space.
+/// Trials until a config within 1 % of the optimum was found, over the seeds; how long a trial takes plays no part. A run ends after a
+/// fifth of the space.
 struct ToWinner {
   static constexpr double within = 0.01, budget_share = 0.05, longest_share = 0.2;
-  std::size_t budget = 0;                 // 5 % of the space's trials, at least 1
-  std::optional<std::size_t> trials;      // of the median run; nothing: it did not find one
-  double in_budget = 0;                   // part of the runs that did within 5 % of the space's trials
+  std::size_t budget = 0;             // 5 % of the space's trials, at least 1
+  std::optional<std::size_t> trials;  // of the median run; nothing: it did not find one
+  double in_budget = 0;               // part of the runs that did within 5 % of the space's trials
   /// Whether the median run did.
   [[nodiscard]] bool reached() const { return trials && *trials <= budget; }
 };
 [[nodiscard]] ReplayLimits to_winner_limits(const RecordedSpace& space);
 /// `runs` were replayed with these limits.
 [[nodiscard]] ToWinner to_winner(const RecordedSpace& space, const std::vector<Replay>& runs);
+
+/// What runs that ended once more was not worth it had found by then.
+struct Stopped {
+  double trials = 0;  // mean
+  double left = 0;    // part of the runs that left more than `gain` behind
+  double share = 0;   // mean of optimum / best found
+};
+[[nodiscard]] Stopped stopped(const RecordedSpace& space, const WorthIt& worth_it, const std::vector<Replay>& runs);
 
 /// One strategy on one space, over its seeds.
 struct SpaceScore {
@@ -49,6 +57,7 @@ struct SpaceScore {
   double share = 0;             // mean of optimum / best found by the end of the budget
   Reached within_5, within_1;
   ToWinner to_winner;
+  Stopped stopped;
   double ms_per_ask = 0;  // CPU time of the strategy itself, its tells included
   double trials = 0;      // mean number in the budget
 };

@@ -18,6 +18,8 @@ struct BenchSearchFlags {
   std::vector<std::string> files;
   SearchBenchOptions options;
   std::string picture;
+  std::vector<std::string> experience;
+  bool model = false;
   std::size_t least_configs = 50;
   bool trials_only = false;
   bool json = false;
@@ -25,17 +27,21 @@ struct BenchSearchFlags {
 
 struct Overall {
   double score = 0, worst = 0, share = 0;
+  Stopped stopped;
   std::size_t winners = 0;  // spaces of which the median run came within 1 % of the best in 5 % of the trials
 };
 
 Overall overall(const std::vector<SpaceComparison>& spaces, std::size_t strategy) {
-  Overall mean{0, spaces.front().scores[strategy].score, 0, 0};
+  Overall mean{0, spaces.front().scores[strategy].score, 0, {}, 0};
   for (const SpaceComparison& space : spaces) {
     const SpaceScore& score = space.scores[strategy];
     mean.score += score.score / static_cast<double>(spaces.size());
     mean.share += score.share / static_cast<double>(spaces.size());
     mean.worst = std::min(mean.worst, score.score);
     mean.winners += score.to_winner.reached();
+    mean.stopped.trials += score.stopped.trials / static_cast<double>(spaces.size());
+    mean.stopped.left += score.stopped.left / static_cast<double>(spaces.size());
+    mean.stopped.share += score.stopped.share / static_cast<double>(spaces.size());
   }
   return mean;
 }
@@ -44,6 +50,12 @@ nlohmann::json to_json(const Reached& reached) {
   return {{"runs", reached.runs},
           {"median_trials", reached.trials ? nlohmann::json(*reached.trials) : nlohmann::json()},
           {"median_seconds", reached.seconds ? nlohmann::json(*reached.seconds) : nlohmann::json()}};
+}
+
+// Of strategies that cannot tell when to stop there is nothing to say.
+nlohmann::json to_json(const Stopped& stopped) {
+  if (stopped.trials == 0) return {};
+  return {{"mean_trials", stopped.trials}, {"runs_with_more_to_gain", stopped.left}, {"share_of_optimum", stopped.share}};
 }
 
 nlohmann::json to_json(const ToWinner& to_winner) {
@@ -65,6 +77,7 @@ nlohmann::json to_json(const SpaceComparison& space, const std::vector<std::stri
                           {"within_1_percent", to_json(score.within_1)},
                           {"trials", score.trials},
                           {"to_winner", to_json(score.to_winner)},
+                          {"stopped", to_json(score.stopped)},
                           {"ms_per_ask", score.ms_per_ask},
                           {"best_so_far_ms", score.curve}});
   }
@@ -93,8 +106,8 @@ void print(const SpaceComparison& space, const std::vector<std::string>& names) 
              space.untried ? fmt::format("; {} more configs of the space were not recorded", space.untried) : "");
   fmt::print("  {:<14}{:>7}{:>12}{:>9}{:>16}{:>16}{:>10}{:>18}\n", "", "", "of optimum", "", "within 5 %", "within 1 %", "",
              fmt::format("1 % in {} trials", space.scores.front().to_winner.budget));
-  fmt::print("  {:<14}{:>7}{:>12}{:>9}{:>7}{:>9}{:>7}{:>9}{:>10}{:>9}{:>9}\n", "strategy", "score", "mean", "worst", "trials", "s", "trials",
-             "s", "ms/ask", "median", "seeds");
+  fmt::print("  {:<14}{:>7}{:>12}{:>9}{:>7}{:>9}{:>7}{:>9}{:>10}{:>9}{:>9}\n", "strategy", "score", "mean", "worst", "trials", "s",
+             "trials", "s", "ms/ask", "median", "seeds");
   for (std::size_t i = 0; i < names.size(); ++i) {
     const SpaceScore& score = space.scores[i];
     const ToWinner& winner = score.to_winner;
@@ -123,6 +136,9 @@ int run(BenchSearchFlags flags) {
   for (const std::string& file : flags.files)
     for (RecordedSpace& space : read_spaces(file))
       if (space.trials.size() >= flags.least_configs) spaces.push_back(std::move(space));
+  std::vector<Recording> known;
+  for (const std::string& file : flags.experience) known.push_back(read_recording(file));
+  if (flags.model || !known.empty()) flags.options.prior = [&known](const RecordedSpace& space) { return prior_from(known, space); };
   const std::vector<SpaceComparison> compared = compare_strategies(spaces, flags.options, stop_requested());
   if (compared.empty())
     throw Error(ExitCode::bad_input,
@@ -135,7 +151,12 @@ int run(BenchSearchFlags flags) {
     for (const SpaceComparison& space : compared) rows.push_back(to_json(space, names));
     for (std::size_t i = 0; i < names.size(); ++i) {
       const Overall mean = overall(compared, i);
-      means.push_back({{"strategy", names[i]}, {"score", mean.score}, {"worst_space_score", mean.worst}, {"share_of_optimum", mean.share}, {"winner_in_5_percent_of_trials", mean.winners}});
+      means.push_back({{"strategy", names[i]},
+                       {"score", mean.score},
+                       {"worst_space_score", mean.worst},
+                       {"share_of_optimum", mean.share},
+                       {"winner_in_5_percent_of_trials", mean.winners},
+                       {"stopped", to_json(mean.stopped)}});
     }
     fmt::print("{}\n", nlohmann::json({{"seeds", flags.options.seeds},
                                        {"first_seed", flags.options.first_seed},
@@ -153,6 +174,12 @@ int run(BenchSearchFlags flags) {
                  mean.winners, compared.size());
     }
   }
+  if (!flags.json)
+    for (std::size_t i = 0; i < names.size(); ++i)
+      if (const Stopped stop = overall(compared, i).stopped; stop.trials > 0)
+        fmt::print(
+            "  {}: until not worth it {:.1f} trials a space, {:.2f} % of the optimum, more than {:g} % left in {:.0f} % of the runs\n",
+            names[i], stop.trials, 100 * stop.share, 100 * flags.options.worth_it.gain, 100 * stop.left);
   if (!flags.picture.empty()) draw(flags.picture, compared, names);
   return 0;
 }
@@ -180,6 +207,17 @@ void add_bench_search(CLI::App& bench, Action& action) {
       ->check(at_least(1))
       ->capture_default_str();
   command->add_option("--least-configs", flags->least_configs, "leave out smaller spaces")->check(at_least(1))->capture_default_str();
+  command
+      ->add_option("--experience", flags->experience,
+                   "phitune recordings, separated by commas, of which the strategies know all trials beforehand but those of a space's own "
+                   "problem on its own device")
+      ->delimiter(',');
+  command->add_flag("--model", flags->model, "without experience the strategies know what the analytic model expects");
+  command
+      ->add_option("--stop-below", flags->options.worth_it.chance,
+                   "runs that end by themselves do so when the chance that one of the next 10 trials gains 1 % is lower than this")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   command->add_flag("--trials-only", flags->trials_only,
                     "the strategies' own time does not count, so that every machine prints the same scores");
   command->add_option("--picture", flags->picture, "SVG file of best-so-far curves");

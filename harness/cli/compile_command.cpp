@@ -38,8 +38,10 @@ std::vector<Job> jobs_for(const CompileOptions& options, const DeviceInfo& devic
   std::vector<Job> jobs;
   std::set<std::string> seen;
   for (const auto& named : options.problems.load().problems) {
-    const ProblemSearch search = plan_search(named.problem, device, options.search);
-    for (const StageGroup& group : search.groups) {
+    ProblemSearch search = plan_search(named.problem, device, options.search);
+    Experience none;
+    for (StageGroup& group : search.groups) {
+      if (!group.strategy) open(group, device, options.search, &none);
       const StageTemplate& kernel = stage_template(group.pivot.stage, group.pivot.path);
       const std::size_t count = options.all ? group.space->size() : group.first.size();
       for (std::size_t i = 0; i < count; ++i) {

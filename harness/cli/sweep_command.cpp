@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "harness/cli/command.hpp"
@@ -23,6 +24,7 @@ struct SweepFlags {
   std::string compile = "all";
   bool hot = false;
   bool again = false;
+  bool until_worth_it = false;
   bool json = false;
   bool quiet = false;
 
@@ -32,6 +34,7 @@ struct SweepFlags {
     void (*copy)(SweepOptions& to, const SweepOptions& from);
   };
   std::vector<Limit> limits;
+  const CLI::Option* trials = nullptr;
 };
 
 nlohmann::json to_json(const SweepSummary& summary) {
@@ -72,6 +75,8 @@ nlohmann::json to_json(const SweepSummary& summary) {
           {"shared", summary.shared},
           {"same_code", summary.same_code},
           {"plan_trials", summary.plan_trials},
+          {"spared_trials", summary.spared},
+          {"spared_device_seconds", 1e-3 * summary.spared_ms},
           {"outcomes", outcomes},
           {"compiled", summary.compiler.compiled},
           {"cache_hits", summary.compiler.cache_hits},
@@ -110,6 +115,9 @@ void print(const SweepSummary& summary) {
   fmt::print("{} stage trials ({}){}{}{}; {} whole plans; {} kernels compiled, {} from the cache; {}\n", summary.trials + summary.resumed,
              outcomes, resumed, shared, same_code, summary.plan_trials, summary.compiler.compiled, summary.compiler.cache_hits,
              human_seconds(summary.seconds));
+  if (summary.spared > 0)
+    fmt::print("{} not made, because one of the next {} was unlikely to gain {:g} %: about {} of device time\n",
+               counted(summary.spared, "more trial"), WorthIt{}.trials, 100 * WorthIt{}.gain, human_seconds(1e-3 * summary.spared_ms));
 }
 
 // What is about to happen, where, and where it goes.
@@ -158,6 +166,10 @@ int run(SweepFlags flags) {
   flags.options.reuse = flags.again ? Reuse::this_sweep : Reuse::any_sweep;
   flags.options.compile = flags.compile == "all" ? CompileScope::all : CompileScope::leading;
   const std::unique_ptr<Device> device = flags.device.open(Use::measure, flags.compiler.cache);
+  if (flags.until_worth_it) {
+    flags.options.search.worth_it = WorthIt{};
+    if (flags.trials->count() == 0) flags.options.search.trials = std::numeric_limits<std::size_t>::max();
+  }
   prepare_replay(flags, suite, *device);
   flags.options.stage_policy.seed = flags.options.final_policy.seed = flags.options.search.seed;
   Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
@@ -190,8 +202,19 @@ void add_limits(CLI::App& command, SweepFlags& flags) {
   };
   limit(command.add_option("--strategy", search.strategy, "how configs are chosen")->check(CLI::IsMember(strategy_names())),
         [](SweepOptions& to, const SweepOptions& from) { to.search.strategy = from.search.strategy; });
-  limit(command.add_option("--trials", search.trials, "configs per stage at its pivot chunk size")->check(at_least(1)),
-        [](SweepOptions& to, const SweepOptions& from) { to.search.trials = from.search.trials; });
+  CLI::Option* trials = command.add_option("--trials", search.trials, "configs per stage at its pivot chunk size")->check(at_least(1));
+  flags.trials = trials;
+  limit(trials, [](SweepOptions& to, const SweepOptions& from) { to.search.trials = from.search.trials; });
+  limit(command.add_option("--seconds", search.seconds, "time for the stages of one problem; 0: no limit")->check(at_least(0)),
+        [](SweepOptions& to, const SweepOptions& from) { to.search.seconds = from.search.seconds; });
+  limit(
+      command.add_flag("--until-worth-it", flags.until_worth_it,
+                       "end a stage's search once one of the next 10 configs is unlikely (10 %) to gain 1 %; without --trials there is no "
+                       "other bound on it"),
+      [](SweepOptions& to, const SweepOptions& from) {
+        to.search.worth_it = from.search.worth_it;
+        to.search.trials = from.search.trials;
+      });
   limit(command.add_option("--carried", search.carried, "best configs that are tried at each other chunk size")->check(at_least(0)),
         [](SweepOptions& to, const SweepOptions& from) { to.search.carried = from.search.carried; });
   limit(command.add_option("--finalists", search.finalists, "whole plans run end to end per problem")->check(at_least(1)),

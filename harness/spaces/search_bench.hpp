@@ -4,9 +4,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "harness/store/recording.hpp"
 #include "search/score.hpp"
 
 namespace phitune {
@@ -18,6 +20,8 @@ struct SearchBenchOptions {
   std::size_t threads = 0;  // 0: one per hardware thread
   std::size_t batch = 16;   // most configs asked for at once
   Thinking thinking = Thinking::counted;
+  WorthIt worth_it = {};                                  // of the runs that end by it
+  std::function<Prior(const RecordedSpace&)> prior = {};  // what is known of a space beforehand; called by several threads
 };
 
 struct SpaceComparison {
@@ -26,7 +30,7 @@ struct SpaceComparison {
   SpaceFacts facts;
   Budget budget;
   bool has_costs = true;
-  std::size_t untried = 0;  // configs of the whole space that were not recorded
+  std::size_t untried = 0;         // configs of the whole space that were not recorded
   std::vector<double> moments;     // ms since the start
   std::vector<double> random;      // mean best-so-far time of simulated random search at each moment
   std::vector<SpaceScore> scores;  // in the order of the strategies
@@ -37,5 +41,9 @@ struct SpaceComparison {
 /// Throws what make_strategy throws.
 [[nodiscard]] std::vector<SpaceComparison> compare_strategies(const std::vector<RecordedSpace>& spaces, const SearchBenchOptions& options,
                                                               const std::atomic<bool>& stop);
+
+/// What trials of `recordings` teach about a space of a recording: experience.hpp, of all their trials but those of the space's own problem
+/// on its own device. Nothing for spaces of other tuners.
+[[nodiscard]] Prior prior_from(const std::vector<Recording>& recordings, const RecordedSpace& space);
 
 }  // namespace phitune

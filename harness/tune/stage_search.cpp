@@ -74,19 +74,18 @@ class Groups {
     }
     const auto [place, is_new] = index_.try_emplace(without_chunk(stage).key(), search_.groups.size());
     if (is_new)
-      open(stage, lesser);
+      make_group(stage, lesser);
     else
       search_.groups[place->second].others.push_back(stage);
   }
 
  private:
-  void open(const StageProblem& pivot, bool lesser) {
+  void make_group(const StageProblem& pivot, bool lesser) {
     StageGroup group;
     group.pivot = pivot;
     group.trials = lesser ? policy_.lesser_trials : policy_.trials;
     group.space = std::make_unique<Space>(stage_template(pivot.stage, pivot.path).space(pivot, device_));
-    group.strategy = make_strategy(policy_.strategy, *group.space, policy_.seed + group_salt(pivot));
-    group.first = group.strategy->ask(group.trials);
+    if (!heeds_prior(policy_.strategy)) open(group, device_, policy_, nullptr);
     search_.groups.push_back(std::move(group));
   }
 
@@ -118,6 +117,13 @@ double estimate_ms(const Problem& problem, const PlanShape& shape, const DeviceI
 std::optional<std::string> device_refuses(const PlanShape& shape, const DeviceInfo& device) {
   if (shape.path == Path::sm80 || device.compute_capability / 10 == 9) return std::nullopt;
   return "the sm90 path needs a GPU of compute capability 9.x";
+}
+
+void open(StageGroup& group, const DeviceInfo& device, const SearchPolicy& policy, Experience* experience) {
+  const bool informed = experience != nullptr && heeds_prior(policy.strategy);
+  Prior prior = informed ? experience->prior(group.pivot, *group.space, device) : Prior{};
+  group.strategy = make_strategy(policy.strategy, *group.space, policy.seed + group_salt(group.pivot), std::move(prior));
+  group.first = group.strategy->ask(group.trials);
 }
 
 ProblemSearch plan_search(const Problem& problem, const DeviceInfo& device, const SearchPolicy& policy) {

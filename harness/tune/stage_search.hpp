@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/tune/experience.hpp"
 #include "search/plan.hpp"
 #include "search/strategy.hpp"
 #include "search/trial.hpp"
@@ -24,6 +25,8 @@ struct SearchPolicy {
   double plan_bound = 1.8;        // plans estimated beyond this multiple of the best estimate are not tuned ...
   std::size_t finalists = 6;      // ... except the best of each fusion strategy and state layout
   std::uint64_t seed = 1;
+  double seconds = 0;                              // > 0: after so long at one problem no strategy is asked again
+  std::optional<WorthIt> worth_it = std::nullopt;  // a group's search ends before its trials are used up once more is not worth it
 };
 
 /// Analytic time of a stage or a whole plan in ms: FLOPs and bytes at typical shares of the device's rates, plus launches. It only ranks.
@@ -38,7 +41,7 @@ struct StageGroup {
   StageProblem pivot;
   std::vector<StageProblem> others;
   std::unique_ptr<Space> space;        // of the pivot
-  std::unique_ptr<Strategy> strategy;  // refers to *space
+  std::unique_ptr<Strategy> strategy;  // refers to *space; null until the group is opened
   std::vector<std::size_t> first;      // what the strategy asked first, so that compiling can run ahead
   std::size_t trials = 0;
 };
@@ -58,5 +61,9 @@ struct ProblemSearch {
 };
 
 [[nodiscard]] ProblemSearch plan_search(const Problem& problem, const DeviceInfo& device, const SearchPolicy& policy);
+
+/// Makes the group's strategy, which starts from what `experience` expects where it can (null: it starts from nothing), and asks it its
+/// first question. plan_search leaves groups unopened when the strategy heeds a prior: what is known later is worth more.
+void open(StageGroup& group, const DeviceInfo& device, const SearchPolicy& policy, Experience* experience);
 
 }  // namespace phitune

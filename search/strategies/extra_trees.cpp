@@ -1,11 +1,19 @@
 #include "search/strategies/extra_trees.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "search/random.hpp"
 
 namespace phitune {
+namespace {
+
+// Rows beyond which a growth renews only a part of the trees.
+constexpr double renewed_rows = 150.0;
+constexpr std::size_t least_renewed = 4;
+
+}  // namespace
 
 class ExtraTree::Builder {
  public:
@@ -105,6 +113,26 @@ float ExtraTree::goodness(const std::uint16_t* row) const {
     at = left ? at + 1 : node.right;
   }
   return nodes_[at].value;
+}
+
+void Forest::grow(const Samples& samples, const std::vector<bool>& categorical, std::size_t plain, std::mt19937_64& rng) {
+  const auto share = std::min(1.0, renewed_rows / static_cast<double>(samples.rows()));
+  const std::size_t renewed = trees_.empty() ? trees : std::max(least_renewed, static_cast<std::size_t>(share * trees));
+  for (std::size_t i = 0; i < renewed; ++i) {
+    if (trees_.size() == trees) trees_.pop_front();
+    trees_.emplace_back(samples, categorical, ExtraTree::Options{.features = grown_++ % 2 == 0 ? plain : 0}, rng);
+  }
+}
+
+Forest::Opinion Forest::opinion(const std::uint16_t* row) const {
+  double sum = 0, squares = 0;
+  for (const ExtraTree& tree : trees_) {
+    const double goodness = tree.goodness(row);
+    sum += goodness;
+    squares += goodness * goodness;
+  }
+  const double mean = sum / static_cast<double>(trees), variance = std::max(0.0, squares / static_cast<double>(trees) - mean * mean);
+  return {mean, std::sqrt(variance)};
 }
 
 }  // namespace phitune

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <random>
 #include <span>
 #include <vector>
@@ -47,6 +48,25 @@ class ExtraTree {
   class Builder;
 
   std::vector<Node> nodes_;
+};
+
+/// Trees of which each growth renews some, in turn: all until a search has been told so much that this would take too long.
+class Forest {
+ public:
+  static constexpr std::size_t trees = 40;
+
+  /// Every second tree sees only the first `plain` features; 0: all see all.
+  void grow(const Samples& samples, const std::vector<bool>& categorical, std::size_t plain, std::mt19937_64& rng);
+
+  /// Of the trees about a row: mean goodness, and how far they disagree (standard deviation).
+  struct Opinion {
+    double mean = 0, deviation = 0;
+  };
+  [[nodiscard]] Opinion opinion(const std::uint16_t* row) const;
+
+ private:
+  std::deque<ExtraTree> trees_;
+  std::size_t grown_ = 0;
 };
 
 }  // namespace phitune

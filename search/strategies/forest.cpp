@@ -21,14 +21,10 @@ constexpr std::size_t global_sample = 500;  // candidates drawn from everywhere
 constexpr double good_share = 0.12;         // the best part of what was told is called good ...
 constexpr std::size_t least_good = 3;       // ... and at least so many
 constexpr double exploration = 1;           // how much disagreement between trees, their standard deviation, adds to a candidate's rating
-constexpr std::size_t trees = 40;
-// Beyond this many trials one ask renews only a part of the trees, in turn, so that its time stays bounded.
-constexpr double renewed_rows = 150.0;
-constexpr std::size_t least_renewed = 4;
 
-class Forest : public Searcher {
+class ForestSearch : public Searcher {
  public:
-  Forest(const Space& space, std::uint64_t seed) : Searcher(space, seed), knobs_(space.knobs().size()) {
+  ForestSearch(const Space& space, std::uint64_t seed) : Searcher(space, seed), knobs_(space.knobs().size()) {
     std::vector<std::size_t> sizes;
     for (std::size_t k = 0; k < knobs_; ++k) {
       const Knob& knob = space.knobs()[k];
@@ -86,7 +82,8 @@ class Forest : public Searcher {
 
   void pick() {
     label();
-    grow();
+    // Every second tree sees the knobs alone: products help late in a search and hide simpler rules early.
+    forest_.grow(samples_, categorical_, knobs_, rng_);
     std::vector<std::pair<double, std::size_t>> rated;
     std::vector<std::uint16_t> row;
     for (const std::size_t candidate : candidates()) {
@@ -108,16 +105,6 @@ class Forest : public Searcher {
       samples_.goodness[by_time_[i]] = 1;
   }
 
-  // Every second tree sees the knobs alone: products help late in a search and hide simpler rules early.
-  void grow() {
-    const auto share = std::min(1.0, renewed_rows / static_cast<double>(told_.size()));
-    const std::size_t renewed = forest_.empty() ? trees : std::max(least_renewed, static_cast<std::size_t>(share * trees));
-    for (std::size_t i = 0; i < renewed; ++i) {
-      if (forest_.size() == trees) forest_.pop_front();
-      forest_.emplace_back(samples_, categorical_, ExtraTree::Options{.features = grown_++ % 2 == 0 ? knobs_ : 0}, rng_);
-    }
-  }
-
   std::vector<std::size_t> candidates() {
     std::vector<std::size_t> found;
     std::unordered_set<std::size_t> seen;
@@ -133,14 +120,8 @@ class Forest : public Searcher {
   }
 
   [[nodiscard]] double rating(const std::vector<std::uint16_t>& row) const {
-    double sum = 0, squares = 0;
-    for (const ExtraTree& tree : forest_) {
-      const double goodness = tree.goodness(row.data());
-      sum += goodness;
-      squares += goodness * goodness;
-    }
-    const double mean = sum / static_cast<double>(trees), variance = std::max(0.0, squares / static_cast<double>(trees) - mean * mean);
-    return mean + exploration * std::sqrt(variance);
+    const Forest::Opinion opinion = forest_.opinion(row.data());
+    return opinion.mean + exploration * opinion.deviation;
   }
 
   std::size_t knobs_;
@@ -149,13 +130,12 @@ class Forest : public Searcher {
   Samples samples_;                                            // a row per config told
   std::vector<Told> told_;                                     // a row each
   std::vector<std::size_t> by_time_;                           // rows, the fastest first and failures last
-  std::deque<ExtraTree> forest_;                               // the oldest first
-  std::size_t grown_ = 0;
+  Forest forest_;
   std::deque<std::size_t> picked_;  // to be asked next
 };
 
 }  // namespace
 
-std::unique_ptr<Strategy> make_forest(const Space& space, std::uint64_t seed) { return std::make_unique<Forest>(space, seed); }
+std::unique_ptr<Strategy> make_forest(const Space& space, std::uint64_t seed) { return std::make_unique<ForestSearch>(space, seed); }
 
 }  // namespace phitune

@@ -15,5 +15,6 @@ std::unique_ptr<Strategy> make_annealing(const Space& space, std::uint64_t seed)
 std::unique_ptr<Strategy> make_genetic(const Space& space, std::uint64_t seed);
 std::unique_ptr<Strategy> make_evolution(const Space& space, std::uint64_t seed);
 std::unique_ptr<Strategy> make_forest(const Space& space, std::uint64_t seed);
+std::unique_ptr<Strategy> make_informed(const Space& space, std::uint64_t seed, Prior prior);
 
 }  // namespace phitune

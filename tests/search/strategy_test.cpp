@@ -94,6 +94,48 @@ TEST(Strategy, EveryLearnerComesNearerTheOptimumOfARuggedBowlThanChance) {
   }
 }
 
+// A prior that is right about half of what matters saves the trials that would find that out; one that is wrong costs some.
+TEST(Strategy, WhatIsKnownBeforehandSavesTrials) {
+  const RecordedSpace space = bowl();
+  const Prior right = [&](std::size_t index) { return std::log(space.trials[index].time_ms) + 0.05 * static_cast<double>(index % 7); };
+  const Prior wrong = [&](std::size_t index) { return -std::log(space.trials[index].time_ms); };
+  const auto trials_to = [&](const Prior& prior, std::uint64_t seeds) {
+    std::size_t sum = 0;
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed)
+      sum += replay(space, *make_strategy("auto", space.space, seed, prior), {.good_enough_ms = 1.01 * facts_of(space)->best_ms},
+                    Thinking::free)
+                 .trials;
+    return sum;
+  };
+  EXPECT_LT(5 * trials_to(right, 5), trials_to({}, 5));
+  EXPECT_LT(trials_to(wrong, 1), space.trials.size() / 2) << "it never finds out";
+}
+
+TEST(Strategy, OnlyWhoLearnsFromAPriorHeedsIt) {
+  const Space space = space_of(300);
+  const Prior prior = [](std::size_t index) { return std::abs(static_cast<double>(index) - 217); };
+  for (const std::string& name : strategy_names()) {
+    const auto with = make_strategy(name, space, 1, prior)->ask(3), without = make_strategy(name, space, 1)->ask(3);
+    EXPECT_EQ(with != without, heeds_prior(name)) << name;
+    if (heeds_prior(name)) {
+      EXPECT_EQ(with.front(), 217U) << name;
+    }
+  }
+}
+
+// Times that follow the prior leave nothing to gain after its best; a strategy that was told nothing, or expects nothing, cannot tell.
+TEST(Strategy, TheChanceOfAGainFallsOnceTheBestExpectedAreTried) {
+  const Space space = space_of(300);
+  const Prior prior = [](std::size_t index) { return 0.01 * std::abs(static_cast<double>(index) - 217); };
+  const auto strategy = make_strategy("auto", space, 1, prior);
+  EXPECT_FALSE(strategy->chance_of_gain(0.01, 10).has_value());
+  EXPECT_FALSE(make_strategy("forest", space, 1)->chance_of_gain(0.01, 10).has_value());
+  for (int round = 0; round < 8; ++round)
+    for (const std::size_t index : strategy->ask(3)) strategy->tell(index, Outcome::ok, std::exp(prior(index)));
+  EXPECT_LT(strategy->chance_of_gain(0.01, 10).value(), 0.01);
+  EXPECT_GT(strategy->chance_of_gain(-1.0, 10).value(), 0.99) << "any config is faster than twice the best";
+}
+
 TEST(Strategy, FailuresDoNotDerailALearner) {
   const std::uint64_t seed = fresh_seed();
   SCOPED_TRACE(fmt::format("seed {}", seed));
@@ -190,10 +232,10 @@ TEST(Strategy, AnUnknownNameListsTheKnownOnes) {
     (void)make_strategy("rundom", space, 0);
     FAIL();
   } catch (const std::invalid_argument& error) {
-    EXPECT_STREQ(
-        error.what(),
-        "'rundom' is not a search strategy (auto, forest, genetic, evolution, local, annealing, random or exhaustive): did you mean "
-        "'random'?");
+    EXPECT_STREQ(error.what(),
+                 "'rundom' is not a search strategy (auto, informed, forest, genetic, evolution, local, annealing, random or exhaustive): "
+                 "did you mean "
+                 "'random'?");
   }
 }
 

@@ -103,7 +103,8 @@ TEST_F(Cli, AReplayedWinnerIsVerifiedOnTheCpu) {
 
 // 200 configs of which every third is the best: any search has one of them among the 10 trials that 5 % are.
 TEST_F(Cli, BenchSearchCountsTheSpacesWhoseWinnerIsFoundInATwentiethOfTheTrials) {
-  json cache = {{"device_name", "GPU"}, {"kernel_name", "axpy"}, {"problem_size", {64}}, {"tune_params_keys", {"x"}}, {"objective", "time"}};
+  json cache = {
+      {"device_name", "GPU"}, {"kernel_name", "axpy"}, {"problem_size", {64}}, {"tune_params_keys", {"x"}}, {"objective", "time"}};
   for (int x = 0; x < 200; ++x) {
     cache["tune_params"]["x"].push_back(x);
     cache["cache"][fmt::format("{}", x)] = {{"x", x}, {"time", x % 3 == 0 ? 1.0 : 2.0 + x}, {"compile_time", 1}, {"benchmark_time", 1}};

@@ -123,8 +123,8 @@ TEST_F(ReadSpaces, T4InItsUnitsWithFailures) {
 TEST_F(ReadSpaces, ARecordingSaysHowMuchOfTheSpaceItLeavesOut) {
   Recording recording;
   recording.sweep.device = testing_support::synthetic_info();
-  const StageProblem stage =
-      make_stage_problem(Problem::parse("b1 t65536 h8 d64 p2 bf16 gated sum"), PlanShape::parse("expand_mma c1024 d_tile8 state_bf16 partial_bf16"), Stage::query_state);
+  const StageProblem stage = make_stage_problem(Problem::parse("b1 t65536 h8 d64 p2 bf16 gated sum"),
+                                                PlanShape::parse("expand_mma c1024 d_tile8 state_bf16 partial_bf16"), Stage::query_state);
   const Space whole = stage_template(stage.stage, stage.path).space(stage, recording.sweep.device);
   for (std::size_t i = 2; i < whole.size(); ++i) {
     Trial& trial = recording.trials.emplace_back();

@@ -48,7 +48,8 @@ TEST(SearchBench, RandomSearchScoresNothing) {
   EXPECT_NEAR(compared[0].scores[0].score, 0, 0.06);
 }
 
-// One config of 400 is within 1 %: random search has it among the first 20 in one run of 20, and exhaustive search comes to it at the 316th.
+// One config of 400 is within 1 %: random search has it among the first 20 in one run of 20, and exhaustive search comes to it at the
+// 316th.
 TEST(SearchBench, TrialsToTheWinnerHaveABudgetOfTheirOwn) {
   std::vector<RecordedSpace> spaces;
   spaces.push_back(made_up_space());

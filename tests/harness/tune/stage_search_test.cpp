@@ -77,6 +77,7 @@ TEST(StageSearch, TheBestOfEachFusionStrategyAndLayoutIsTriedHoweverSlowItLooks)
   narrow.plan_bound = 1.0;
   narrow.trials = 10;
   narrow.lesser_trials = 2;
+  narrow.strategy = "random";
   const ProblemSearch search = plan_search(headline, synthetic_info(), narrow);
   const double best = estimate_ms(headline, search.shapes.front(), synthetic_info());
   std::set<Fusion> fusions;
@@ -131,6 +132,7 @@ TEST(StageSearch, StatesInCoresNeedComputeCapability9) {
 
 TEST(StageSearch, ASeedAsksTheSameEveryTimeAndAnotherSeedOtherwise) {
   SearchPolicy policy;
+  policy.strategy = "random";
   policy.seed = std::random_device{}();
   SCOPED_TRACE(testing::Message() << "seed " << policy.seed);
   const auto asked = [](const SearchPolicy& with) {
@@ -146,7 +148,7 @@ TEST(StageSearch, ASeedAsksTheSameEveryTimeAndAnotherSeedOtherwise) {
 
 // So that a recording of a wide search answers a narrower one.
 TEST(StageSearch, FewerTrialsArePrefixOfMore) {
-  SearchPolicy few, many;
+  SearchPolicy few{.strategy = "random"}, many{.strategy = "random"};
   few.trials = 4;
   many.trials = 12;
   const ProblemSearch a = plan_search(headline, synthetic_info(), few), b = plan_search(headline, synthetic_info(), many);
@@ -157,8 +159,25 @@ TEST(StageSearch, FewerTrialsArePrefixOfMore) {
   }
 }
 
+// What is known by the time that a group's turn comes is worth more than what is known now.
+TEST(StageSearch, AStrategyThatStartsFromExperienceIsOpenedLater) {
+  const DeviceInfo device = synthetic_info();
+  ProblemSearch search = plan_search(headline, device, {});
+  for (const StageGroup& group : search.groups) {
+    EXPECT_EQ(group.strategy, nullptr);
+    EXPECT_TRUE(group.first.empty());
+  }
+  const Prior model = model_prior(search.groups[0].pivot, *search.groups[0].space, device);
+  Experience none;
+  open(search.groups[0], device, {}, &none);
+  ASSERT_FALSE(search.groups[0].first.empty());
+  for (std::size_t i = 0; i < search.groups[0].space->size(); ++i) EXPECT_GE(model(i) + 1e-6, model(search.groups[0].first[0]));
+}
+
 TEST(StageSearch, GroupsDoNotAllWalkTheirSpacesAlike) {
-  const ProblemSearch search = plan_search(headline, synthetic_info(), {});
+  SearchPolicy policy;
+  policy.strategy = "random";
+  const ProblemSearch search = plan_search(headline, synthetic_info(), policy);
   std::set<std::vector<std::size_t>> orders;
   std::size_t large = 0;
   for (const StageGroup& group : search.groups) {
