@@ -13,27 +13,22 @@ namespace phitune::sm90 {
 namespace {
 
 // Addresses, swizzled offsets and loop state besides what is counted below.
-constexpr std::int64_t other_consumer_registers = 20;
-constexpr std::int64_t other_loader_registers = 40;
+constexpr std::int64_t other_consumer_registers = 12;
+// The loading threads hold two positions, addresses, and their pieces of a tile's keys.
+std::int64_t loader_registers(const StageProblem& s, const Config& c) { return 40 + c.at("token_tile") * s.problem.d / 128; }
 
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
 std::int64_t threads(const Config& c) { return (c.at("warpgroups") + 1) * 128; }
 
-// The loading threads' tiles of K and V, in registers.
-std::int64_t loader_registers(const StageProblem& s, const Config& c) {
-  const std::int64_t tile = c.at("token_tile") * (s.problem.d + s.problem.e) * 2 / 128 / 4;
-  return std::max<std::int64_t>(24, ((1 + c.at("prefetch")) * tile + other_loader_registers + 7) / 8 * 8);
-}
-
 // What the warpgroups that multiply may have once the loading one has given its share away.
 std::int64_t consumer_registers(const StageProblem& s, const Config& c) {
-  const std::int64_t pool = (c.at("warpgroups") + 1) * register_budget(threads(c), c.at("min_blocks"));
+  const std::int64_t pool = threads(c) / 128 * register_budget(threads(c), c.at("min_blocks"));
   return std::min(most_registers, (pool - loader_registers(s, c)) / c.at("warpgroups") / 8 * 8);
 }
 
-// Accumulators, fragments being formed and multiplied, tuples and features of this step and the next.
+// Accumulators, fragments being formed and multiplied, tuples and features of this step and the next (struct Features).
 std::int64_t needed_registers(const StageProblem& s, const Config& c) {
-  return c.at("m_tiles") * state_columns(s.problem) / 2 + c.at("ahead") * 8 + 20 + other_consumer_registers;
+  return c.at("m_tiles") * state_columns(s.problem) / 2 + c.at("ahead") * 8 + 24 + other_consumer_registers;
 }
 
 UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
@@ -49,16 +44,17 @@ UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
           .token_tile = static_cast<int>(c.at("token_tile")),
           .stages = static_cast<int>(c.at("stages")),
           .ahead = static_cast<int>(c.at("ahead")),
-          .prefetch = c.at("prefetch") != 0,
+          .prefetch = static_cast<int>(c.at("prefetch")),
           .consumer_registers = static_cast<int>(consumer_registers(s, c)),
           .loader_registers = static_cast<int>(loader_registers(s, c))};
 }
 
-// As update_state_shared counts it.
+// As update_state_layout counts them.
 std::int64_t shared_bytes(const StageProblem& s, const Config& c) {
-  const std::int64_t tile = c.at("token_tile"), barriers = (2 * c.at("stages") * 8 + 127) / 128 * 128;
-  const std::int64_t weights = s.problem.gated || has_sum(s) ? (s.shape.chunk + tile - 1) / tile * tile * 4 : 0;
-  return barriers + c.at("stages") * tile * 2 * (s.problem.d + state_columns(s.problem)) + weights;
+  const std::int64_t tile = c.at("token_tile"), keys = tile * s.problem.d * 2, panel_row = std::min<std::int64_t>(128, s.problem.e * 2);
+  const std::int64_t panels = s.problem.e * 2 / panel_row + (has_sum(s) ? 1 : 0);
+  const std::int64_t gates = s.problem.gated ? ((tile + 4) * 8 + 127) / 128 * 128 : 0;
+  return 1024 + c.at("stages") * (keys + panels * tile * panel_row) + c.at("prefetch") * (keys + gates);
 }
 
 std::int64_t block_rows(const Config& c) { return c.at("warpgroups") * c.at("m_tiles") * 64; }
@@ -75,7 +71,7 @@ std::vector<Knob> knobs(const DeviceInfo& device) {
           {"token_tile", {64, 128}, "tokens of one stage of the ring"},
           {"stages", {2, 3, 4, 6}, "stages of the ring in shared memory"},
           {"ahead", {2, 4}, "m tiles of phi(K) in registers, being formed or multiplied"},
-          {"prefetch", {0, 1}, "whether the loading threads hold the next tile while they store one"},
+          {"prefetch", {2, 3}, "tiles of keys on their way from memory"},
           {"min_blocks", {1, 2}, "blocks per multiprocessor that the registers must allow"},
           {"blocks",
            {0, std::max(1, device.multiprocessors)},
@@ -84,9 +80,9 @@ std::vector<Knob> knobs(const DeviceInfo& device) {
 
 std::vector<Constraint> problem_constraints(const StageProblem& s) {
   const std::int64_t group_tiles = s.shape.d_tile / 2;
-  return {{"K is transposed 32 features at a time: d is a multiple of 32",
+  return {{"a warp copies whole rows of K in pieces of 16 bytes: d is 32, 64, 128 or 256",
            {"warpgroups"},
-           [s](const Config&) { return s.problem.d % 32 == 0; }},
+           [s](const Config&) { return s.problem.d % 32 == 0 && 256 % s.problem.d == 0; }},
           {"the rows of V in 16-byte pieces must fill 128 threads",
            {"token_tile"},
            [s](const Config& c) { return c.at("token_tile") * s.problem.e / 8 % 128 == 0 && (s.problem.e & (s.problem.e - 1)) == 0; }},
@@ -117,14 +113,14 @@ std::vector<Constraint> problem_constraints(const StageProblem& s) {
 
 std::vector<Constraint> device_constraints(const StageProblem& s, const DeviceInfo& device) {
   return {{"the loading threads need more registers than the kernel starts with",
-           {"warpgroups", "token_tile", "prefetch", "min_blocks"},
+           {"warpgroups", "token_tile", "min_blocks"},
            [s](const Config& c) { return loader_registers(s, c) <= register_budget(threads(c), c.at("min_blocks")); }},
           {"accumulators, fragments and features exceed the registers of a thread",
-           {"warpgroups", "m_tiles", "ahead", "token_tile", "prefetch", "min_blocks"},
+           {"warpgroups", "m_tiles", "ahead", "token_tile", "min_blocks"},
            [s](const Config& c) { return needed_registers(s, c) <= consumer_registers(s, c); }},
           {fmt::format("shared memory of min_blocks blocks exceeds {} KiB of a multiprocessor, or {} KiB per block",
                        device.shared_per_multiprocessor / 1024, device.shared_per_block / 1024),
-           {"token_tile", "stages", "min_blocks"},
+           {"token_tile", "stages", "prefetch", "min_blocks"},
            [s, device](const Config& c) {
              const std::int64_t bytes = shared_bytes(s, c);
              return bytes <= device.shared_per_block && c.at("min_blocks") * (bytes + reserved_shared) <= device.shared_per_multiprocessor;

@@ -2,8 +2,9 @@
 // without v. fp32 accumulation; U is stored in bf16, in core matrices (Path::sm90), as query_state's bulk copies want it.
 //
 // A matrix product per (b, hk, chunk): M = rows of the state, N = e columns and eight for z, K = tokens. A = phi(K)^T is formed in
-// registers as products of transposed features. One warpgroup loads: it writes K transposed, and V times the gates' weights in core
-// matrices with the weights themselves (high and low part) as two columns more. The others multiply.
+// registers as products of transposed features. One warpgroup loads: V as it is, beside a column of ones that never changes, whose
+// products are z; and K, which it transposes and multiplies by the p-th root of the gates' weights, so that phi has the weights in it.
+// Its copies are asynchronous and run on from chunk to chunk. The others multiply.
 //
 // The order of tokens inside a slab of 32 is free as long as A and B agree: thread t of a quad has tokens 8t to 8t+7, so that one 16-byte
 // load of a transposed feature serves two k16 steps: token 8t + 4s + 2h + b is k = 8h + 2t + b of step s.
@@ -16,6 +17,7 @@
 #include "kernel_templates/common/gate.cuh"
 #include "kernel_templates/common/instructions_sm90.cuh"
 #include "kernel_templates/common/state_layout.cuh"
+#include "kernel_templates/common/tile.cuh"
 #include "kernel_templates/sm90/update_state_config.cuh"
 
 namespace phitune::sm90 {
@@ -24,7 +26,7 @@ template <UpdateStateConfig C>
 struct UpdateState {
   static constexpr UpdateStateLayout L = update_state_layout(C);
   static constexpr int slabs = C.token_tile / 32;
-  static constexpr int value_blocks = C.e / 8, blocks = L.columns / 8;
+  static constexpr int value_blocks = C.e / 8;
   static constexpr int group_tiles = C.d_tile / 2;                                      // m tiles of a group
   static constexpr int groups = C.m_tiles > group_tiles ? C.m_tiles / group_tiles : 1;  // that a warp's unit meets
   static constexpr int accumulators = L.columns / 2;
@@ -34,170 +36,216 @@ struct UpdateState {
   static_assert(C.m_tiles % group_tiles == 0 || group_tiles % C.m_tiles == 0, "a unit is part of a group, or whole groups");
 
   const Args& args;
-  // What a block works on: some rows of the state of one chunk.
-  int row_block, chunk, head, first_token, tokens;
 
   PHITUNE_DEVICE explicit UpdateState(const Args& a) : args(a) {}
 
+  /// What a block works on: some rows of the state of one chunk.
+  struct Work {
+    int row_block, chunk, head, first_token, tokens;
+    PHITUNE_DEVICE int tiles() const { return ceil_div(tokens, C.token_tile); }
+  };
   /// Updates that anything needs: the last chunk's only for the final state.
   PHITUNE_DEVICE int chunks_needed() const { return C.final_state ? args.chunks : args.chunks - 1; }
   PHITUNE_DEVICE int works() const { return L.row_blocks * chunks_needed() * args.b * args.hk; }
-  PHITUNE_DEVICE void set_work(int work) {
-    row_block = work % L.row_blocks;
-    work /= L.row_blocks;
-    chunk = work % chunks_needed();
-    head = work / chunks_needed();
-    first_token = chunk * args.chunk;
-    tokens = args.t - first_token < args.chunk ? args.t - first_token : args.chunk;
+  PHITUNE_DEVICE Work work_at(int index) const {
+    Work out;
+    out.row_block = index % L.row_blocks;
+    index /= L.row_blocks;
+    out.chunk = index % chunks_needed();
+    out.head = index / chunks_needed();
+    out.first_token = out.chunk * args.chunk;
+    out.tokens = args.t - out.first_token < args.chunk ? args.t - out.first_token : args.chunk;
+    return out;
   }
 
   PHITUNE_DEVICE static Barrier* full(int slot) { return reinterpret_cast<Barrier*>(shared_memory()) + slot; }
   PHITUNE_DEVICE static Barrier* empty(int slot) { return full(C.stages + slot); }
   PHITUNE_DEVICE static char* keys(int slot) { return shared_memory() + L.ring_at + slot * L.stage_bytes; }
   PHITUNE_DEVICE static char* values(int slot) { return keys(slot) + L.keys_bytes; }
-  PHITUNE_DEVICE static float* weights() { return reinterpret_cast<float*>(shared_memory() + L.weights_at); }
+  PHITUNE_DEVICE static char* raw_keys(int place) { return shared_memory() + L.raw_at + place * L.raw_bytes; }
+  /// Gates of a tile's tokens, then four times that of the chunk's last token: for each warp its own.
+  PHITUNE_DEVICE static float* raw_gates(int place) { return reinterpret_cast<float*>(raw_keys(place) + C.token_tile * C.d * 2); }
 
-  PHITUNE_DEVICE static void open_barriers() {
+  /// Barriers, and the ones beside V.
+  PHITUNE_DEVICE static void open() {
     if (thread_index() == 0) {
       PHITUNE_UNROLL
       for (int slot = 0; slot < C.stages; ++slot) {
-        barrier_init(full(slot), 128);
+        barrier_init(full(slot), 2 * 128);  // the loading threads, and their copies
         barrier_init(empty(slot), L.consumers / 32);
       }
       barrier_init_fence();
     }
+    if constexpr (C.sum) {
+      constexpr int pieces = L.panel_bytes / 16;
+      PHITUNE_NO_UNROLL
+      for (int i = thread_index(); i < C.stages * pieces; i += L.threads)
+        *reinterpret_cast<U4*>(values(i / pieces) + L.value_panels * L.panel_bytes + i % pieces * 16) = U4{bf16_one, 0, 0, 0};
+    }
     block_barrier();
   }
+  static constexpr u32 bf16_one = 0x3f80;
 
   // ---- the warpgroup that loads ----
 
-  /// Which chunks of 16 bytes of a transposed feature change places: odd features swap halves of 128 bytes, so that two neighbouring ones
-  /// are read without a conflict, and every eighth another, so that the eight rows of an stmatrix are.
-  PHITUNE_DEVICE static constexpr int key_swizzle(int feature) { return ((feature & 1) << 2 | (feature >> 3 & 3)) * 16; }
+  PHITUNE_DEVICE static int loader() { return thread_index() - L.consumers; }
 
-  // 32 features of 8 tokens per warp and round: lane (g, t) reads features 8t to 8t+7 of token g.
-  static constexpr int octets = C.token_tile / 8, key_rounds = octets * (C.d / 32) / 4;
-  // 16 bytes of a token's row per thread and round; eight lanes take the eight k of a core matrix.
-  static constexpr int value_rounds = C.token_tile * value_blocks / 128;
-  static_assert(octets % 4 == 0 && C.token_tile <= 128);
-
-  struct Tile {
-    U4 key[key_rounds], value[value_rounds];
+  /// The tiles of all works of a block, one after another, as one operand of them: where this thread reads it.
+  struct Stream {
+    int index, left;  // the work, and its tokens from this tile on
+    const u16* source;
+    const float *gates, *end;
   };
-
-  // Where a thread of the loading warpgroup reads and writes; the rest is the same for every tile.
-  struct Loader {
-    const u16 *key, *value;  // first element of round 0 in tile 0
-    int key_token, value_token, value_offset;
-
-    PHITUNE_DEVICE static constexpr int key_round_token(int i) { return i % (octets / 4) * 32; }
-    PHITUNE_DEVICE static constexpr int key_round_column(int i) { return i / (octets / 4) * 32; }
-    // Eight threads per (block of columns, k half); as many of those as fit in 128 threads, then the next round.
-    PHITUNE_DEVICE static constexpr int step_of(int item) { return item / (2 * value_blocks); }
-    PHITUNE_DEVICE static constexpr int half_of(int item) { return item / value_blocks % 2; }
-    PHITUNE_DEVICE static constexpr int token_of(int item) { return step_of(item) / 2 * 32 + step_of(item) % 2 * 4 + half_of(item) * 2; }
-    PHITUNE_DEVICE static constexpr int offset_of(int item) {
-      return step_of(item) * L.step_bytes + (half_of(item) * blocks + item % value_blocks) * 128;
-    }
-  };
-  // token_of and offset_of are additive over (item of the thread, 16 times the round) because value_blocks is a power of two.
-  static_assert((value_blocks & (value_blocks - 1)) == 0);
-
-  PHITUNE_DEVICE Loader open_loader() const {
-    const int b = head / args.hk, h = head % args.hk, thread = thread_index() % 128;
-    Loader out;
-    out.key_token = thread / 32 * 8 + lane() / 4;
-    out.value_token = Loader::token_of(thread / 8) + thread % 8 / 2 * 8 + thread % 2;
-    out.value_offset = Loader::offset_of(thread / 8) + thread % 8 * 16;
-    out.key = static_cast<const u16*>(args.k) + b * args.k_strides.b + h * args.k_strides.h +
-              (first_token + out.key_token) * args.k_strides.t + lane() % 4 * 8;
-    out.value = static_cast<const u16*>(args.v) + b * args.v_strides.b + h * args.v_strides.h +
-                (first_token + out.value_token) * args.v_strides.t + thread / 8 % value_blocks * 8;
-    return out;
+  PHITUNE_DEVICE bool has_tile(const Stream& s) const { return s.index < works(); }
+  PHITUNE_DEVICE static void next_tile(Stream& s, i64 stride) {
+    s.left -= C.token_tile;
+    s.source += C.token_tile * stride;
+    if constexpr (C.gated) s.gates += 2 * C.token_tile;
   }
 
-  /// Reads the next tile; tokens past the chunk become zeros.
-  PHITUNE_DEVICE void read(Tile& out, Loader& from, int tile) const {
-    const int left = tokens - tile * C.token_tile;
-    PHITUNE_UNROLL
-    for (int i = 0; i < key_rounds; ++i) {
-      out.key[i] = U4{0, 0, 0, 0};
-      if (from.key_token + Loader::key_round_token(i) < left)
-        out.key[i] = load_global_16_streaming(from.key + Loader::key_round_token(i) * args.k_strides.t + Loader::key_round_column(i));
-    }
-    PHITUNE_UNROLL
-    for (int i = 0; i < value_rounds; ++i) {
-      out.value[i] = U4{0, 0, 0, 0};
-      if (from.value_token + Loader::token_of(16 * i) < left)
-        out.value[i] = load_global_16_streaming(from.value + Loader::token_of(16 * i) * args.v_strides.t + 16 * i % value_blocks * 8);
-    }
-    from.key += C.token_tile * args.k_strides.t;
-    from.value += C.token_tile * args.v_strides.t;
+  // A warp's keys are the same octets of tokens of every tile: it copies what it transposes, so it waits for nobody. The pieces of 16 bytes
+  // that a thread copies are a fixed number of tokens apart.
+  static constexpr int warp_octets = C.token_tile / 8 / 4, piece_tokens = 32 / (C.d / 8);
+  static_assert(warp_octets % 2 == 0 && 32 % (C.d / 8) == 0);
+  PHITUNE_DEVICE static int octet_of(int i) { return loader() / 32 + 4 * i; }
+  static constexpr int raw_panel = C.d % 64 == 0 ? 64 : 32;
+  PHITUNE_DEVICE static int raw_offset(int token, int chunk) {
+    return chunk / (raw_panel / 8) * (C.token_tile * raw_panel * 2) + tile_offset<raw_panel>(token, chunk % (raw_panel / 8));
   }
 
-  PHITUNE_DEVICE void store(int slot, const Tile& in, const Loader& to, int tile) const {
-    const int w = thread_index() % 128 / 32, c = lane() % 8, r = lane() / 8;
-    PHITUNE_UNROLL
-    for (int i = 0; i < key_rounds; ++i) {
-      const int octet = w + Loader::key_round_token(i) / 8, feature = Loader::key_round_column(i) + c / 2 * 8 + 2 * r + c % 2;
-      const u32 words[4] = {in.key[i].x, in.key[i].y, in.key[i].z, in.key[i].w};
-      stmatrix_x4_trans(keys(slot) + feature * L.key_row_bytes + ((octet * 16) ^ key_swizzle(feature)), words);
+  PHITUNE_DEVICE void open_keys(Stream& s) const {
+    const Work at = work_at(s.index);
+    s.left = at.tokens;
+    s.source = static_cast<const u16*>(args.k) + at.head / args.hk * args.k_strides.b + at.head % args.hk * args.k_strides.h +
+               (at.first_token + octet_of(0) * 8 + lane() / (C.d / 8)) * args.k_strides.t + lane() % (C.d / 8) * 8;
+    if constexpr (C.gated) {
+      const float* const gates = args.gates + (static_cast<i64>(at.head) * args.t + at.first_token) * 2;
+      s.gates = gates + octet_of(lane() / 16) * 16 + lane() % 16;
+      s.end = gates + 2 * (at.tokens - 1) + lane() % 2;
     }
-    const float* const weight = weights() + tile * C.token_tile;
-    PHITUNE_UNROLL
-    for (int i = 0; i < value_rounds; ++i) {
-      U4 v = in.value[i];
+  }
+
+  /// Starts to copy a tile's keys and gates; those past the chunk become zeros. One group of copies, even past the last tile.
+  PHITUNE_DEVICE void copy_keys(int place, Stream& s) const {
+    if (has_tile(s)) {
+      char* const raw = raw_keys(place);
+      const int first = octet_of(0) * 8 + lane() / (C.d / 8);
+      PHITUNE_UNROLL
+      for (int i = 0; i < warp_octets; ++i) {
+        PHITUNE_UNROLL
+        for (int r = 0; r < 8 / piece_tokens; ++r) {
+          const int more = i * 32 + r * piece_tokens;
+          cp_async_16(raw + raw_offset(first + more, lane() % (C.d / 8)), s.source + more * args.k_strides.t, first + more < s.left);
+        }
+      }
       if constexpr (C.gated) {
-        const float w_j = weight[to.value_token + Loader::token_of(16 * i)];
-        v = U4{weigh(v.x, w_j), weigh(v.y, w_j), weigh(v.z, w_j), weigh(v.w, w_j)};
+        // Two octets' gates at once.
+        float* const gates = raw_gates(place);
+        PHITUNE_UNROLL
+        for (int i = 0; i < warp_octets; i += 2) {
+          const int token = octet_of(i + lane() / 16) * 8 + lane() % 16 / 2;
+          cp_async_4(gates + 2 * token + lane() % 2, s.gates + i * 64, token < s.left);
+        }
+        if (lane() < 2) cp_async_4(gates + 2 * (C.token_tile + loader() / 32) + lane(), s.end, true);
       }
-      *reinterpret_cast<U4*>(values(slot) + to.value_offset + Loader::offset_of(16 * i)) = v;
-    }
-    if constexpr (C.sum) {
-      const int token = thread_index() % 128;
-      if (token < C.token_tile) {
-        const float w_j = weight[token], high = bf16_to_float(float_to_bf16(w_j));
-        const int k = token % 32 / 8 * 2 + token % 2, h = token / 2 % 2, s = token / 32 * 2 + token / 4 % 2;
-        *reinterpret_cast<U4*>(values(slot) + s * L.step_bytes + (h * blocks + value_blocks) * 128 + k * 16) =
-            U4{pack_bf16x2(high, w_j - high), 0, 0, 0};
+      next_tile(s, args.k_strides.t);
+      if (s.left <= 0) {
+        s.index += grid_size_x();
+        open_keys(s);
       }
     }
+    cp_async_commit();
   }
+
+  // Tokens follow each other in a thread's pieces of V by as many as the warpgroup copies at once.
+  static constexpr int value_chunks = C.e / 8, value_tokens = 128 / value_chunks;
+  /// The row of a tile of V where A has token `token`: additive over disjoint bits.
+  PHITUNE_DEVICE static constexpr int value_row(int token) {
+    return token / 32 * 32 + token / 4 % 2 * 16 + token / 2 % 2 * 8 + token % 32 / 8 * 2 + token % 2;
+  }
+  PHITUNE_DEVICE static int value_token() { return loader() / value_chunks; }
+
+  PHITUNE_DEVICE void open_values(Stream& s) const {
+    const Work at = work_at(s.index);
+    s.left = at.tokens;
+    s.source = static_cast<const u16*>(args.v) + at.head / args.hk * args.v_strides.b + at.head % args.hk * args.v_strides.h +
+               (at.first_token + value_token()) * args.v_strides.t + loader() % value_chunks * 8;
+  }
+
+  /// Starts to copy a tile's values, each token's to the row where A has it.
+  PHITUNE_DEVICE void copy_values(int slot, const Stream& s) const {
+    constexpr int panel_chunks = L.panel_row / 16;
+    char* const out = values(slot) + loader() % value_chunks / panel_chunks * L.panel_bytes;
+    PHITUNE_UNROLL
+    for (int r = 0; r < C.token_tile / value_tokens; ++r) {
+      cp_async_16(out + tile_offset<L.panel_row / 2>(value_row(value_token()) + value_row(r * value_tokens), loader() % panel_chunks),
+                  s.source + r * value_tokens * args.v_strides.t, value_token() + r * value_tokens < s.left);
+    }
+    cp_async_commit();
+  }
+
+  /// Which chunks of 16 bytes of a transposed feature change places: the eight rows of an stmatrix come to lie apart, and two neighbouring
+  /// features in different halves of 128 bytes, so that they are read without a conflict.
+  PHITUNE_DEVICE static constexpr int key_swizzle(int feature) { return ((feature & 1) << 2 | (feature >> 1 & 3)) * 16; }
+
   PHITUNE_DEVICE static u32 weigh(u32 pair, float weight) { return pack_bf16x2(low_bf16(pair) * weight, high_bf16(pair) * weight); }
 
-  /// exp(G_end - G_j) of the chunk's tokens, 0 past its end. By the loading warpgroup alone, which alone reads it.
-  PHITUNE_DEVICE void write_weights(int padded) const {
-    if constexpr (C.gated || C.sum) {
-      const F2* const gates = reinterpret_cast<const F2*>(args.gates) + static_cast<i64>(head) * args.t + first_token;
-      F2 end{};
-      if constexpr (C.gated) end = gates[tokens - 1];
-      // Nobody reads the weights of the work before any more.
-      named_barrier(1, 128);
-      PHITUNE_NO_UNROLL
-      for (int j = thread_index() % 128; j < padded; j += 128) {
-        float weight = j < tokens ? 1.0f : 0.0f;
-        if (C.gated && j < tokens) weight = gate_weight(end, gates[j]);
-        weights()[j] = weight;
+  PHITUNE_DEVICE void transpose(int place, int slot, int left) const {
+    constexpr int pieces = C.d / 32;
+    float weight[warp_octets];
+    u32 words[warp_octets][pieces][4];
+    PHITUNE_UNROLL
+    for (int i = 0; i < warp_octets; ++i) {
+      PHITUNE_UNROLL
+      for (int n = 0; n < pieces; ++n) ldmatrix_x4(words[i][n], raw_keys(place) + raw_offset(octet_of(i) * 8 + lane() % 8, n * 4 + lane() / 8));
+      if constexpr (C.gated) {
+        const F2* const gates = reinterpret_cast<const F2*>(raw_gates(place));
+        const int token = octet_of(i) * 8 + lane() / 4;
+        weight[i] = token < left ? gate_root_weight<C.p>(gates[C.token_tile + loader() / 32], gates[token]) : 0.0f;
       }
-      named_barrier(1, 128);
+    }
+    PHITUNE_UNROLL
+    for (int i = 0; i < warp_octets; ++i) {
+      PHITUNE_UNROLL
+      for (int n = 0; n < pieces; ++n) {
+        if constexpr (C.gated) {
+          PHITUNE_UNROLL
+          for (int w = 0; w < 4; ++w) words[i][n][w] = weigh(words[i][n][w], weight[i]);
+        }
+        stmatrix_x4_trans(keys(slot) + (n * 32 + lane()) * L.key_row_bytes + ((octet_of(i) * 16) ^ key_swizzle(lane())), words[i][n]);
+      }
     }
   }
 
-  // `turn` counts tiles through all of a block's works: it tells slot and phase.
-  PHITUNE_DEVICE void load(int& turn) const {
-    const int tiles = ceil_div(tokens, C.token_tile);
-    Loader loader = open_loader();
-    Tile next;
-    if constexpr (C.prefetch) read(next, loader, 0);
-    write_weights(tiles * C.token_tile);
+  PHITUNE_DEVICE void load() const {
+    Stream now{block_index_x(), 0, nullptr, nullptr, nullptr}, ahead = now;
+    if (has_tile(now)) {
+      open_values(now);
+      open_keys(ahead);
+    }
+    PHITUNE_UNROLL
+    for (int place = 0; place < C.prefetch; ++place) {
+      copy_keys(place, ahead);
+      cp_async_commit();
+    }
     PHITUNE_NO_UNROLL
-    for (int tile = 0; tile < tiles; ++tile, ++turn) {
-      if constexpr (!C.prefetch) read(next, loader, tile);
-      const Tile current = next;
-      if (C.prefetch && tile + 1 < tiles) read(next, loader, tile + 1);
-      barrier_wait(empty(turn % C.stages), (turn / C.stages & 1) ^ 1);
-      store(turn % C.stages, current, loader, tile);
-      barrier_arrive(full(turn % C.stages));
+    for (int turn = 0; has_tile(now); ++turn) {
+      const int slot = turn % C.stages, place = turn % C.prefetch;
+      barrier_wait(empty(slot), (turn / C.stages & 1) ^ 1);
+      copy_values(slot, now);
+      barrier_arrive_after_copies(full(slot));
+      // Two groups for every tile: all may be on their way but those up to this tile's keys.
+      cp_async_wait<2 * (C.prefetch - 1) + 1>();
+      warp_barrier();
+      transpose(place, slot, now.left);
+      barrier_arrive(full(slot));
+      warp_barrier();
+      copy_keys(place, ahead);
+      next_tile(now, args.v_strides.t);
+      if (now.left <= 0) {
+        now.index += grid_size_x();
+        open_values(now);
+      }
     }
   }
 
@@ -231,59 +279,70 @@ struct UpdateState {
     x = U4{mul_bf16x2(x.x, y.x), mul_bf16x2(x.y, y.y), mul_bf16x2(x.z, y.z), mul_bf16x2(x.w, y.w)};
   }
 
-  PHITUNE_DEVICE void multiply(float (&acc)[C.m_tiles][accumulators], int first_octet, int& turn) const {
-    const Sources from = sources_of(first_octet);
-    const int tiles = ceil_div(tokens, C.token_tile);
-    u32 a[C.ahead][2][4];
-    U4 tuple[2], next_tuple[2], next_feature;
-    // The tokens' tuples and features of slab `slab`, m tile `m`; read a step ahead of their use.
-    const auto read_step = [&](const char* k, int slab, int m) {
-      const auto read = [&](int offset) { return *reinterpret_cast<const U4*>(k + ((offset ^ (slab & 1) * 64) + slab / 2 * 128)); };
-      const int group = m / group_tiles, pair = m % group_tiles;
-      if (pair == 0 || m == 0) {
+  // A tile's steps: its slabs of 32 tokens times the m tiles. What a step multiplies is read from shared memory two steps before, across
+  // the ends of tiles, and after the products of its step have been started, so that no product waits for it.
+  static constexpr int steps = slabs * C.m_tiles;
+  struct Features {
+    U4 tuple[2][2];  // of the group of the step, and of the next group
+    U4 feature[2];   // of the step, and of the next
+  };
+  static_assert(steps % 2 == 0 && slabs * groups % 2 == 0, "the two places of Features take turns through all tiles");
+
+  PHITUNE_DEVICE static void read_step(Features& out, const Sources& from, const char* k, int step) {
+    const int slab = step / C.m_tiles, m = step % C.m_tiles;
+    const int group = m / group_tiles, pair = m % group_tiles;
+    const auto read = [&](int offset) { return *reinterpret_cast<const U4*>(k + ((offset ^ (slab & 1) * 64) + slab / 2 * 128)); };
+    if (pair == 0 || m == 0) {
+      PHITUNE_UNROLL
+      for (int s = 0; s < 2; ++s) {
+        U4& tuple = out.tuple[(slab * groups + group) % 2][s];
+        tuple = read(from.tuple[group][s][0]);
         PHITUNE_UNROLL
-        for (int s = 0; s < 2; ++s) {
-          next_tuple[s] = read(from.tuple[group][s][0]);
-          PHITUNE_UNROLL
-          for (int i = 1; i < C.p - 1; ++i) multiply_by(next_tuple[s], read(from.tuple[group][s][i]));
-        }
+        for (int i = 1; i < C.p - 1; ++i) multiply_by(tuple, read(from.tuple[group][s][i]));
       }
-      next_feature = read(from.feature[group] + pair * 2 * L.key_row_bytes);
-    };
+    }
+    out.feature[step % 2] = read((from.feature[group] ^ pair % 4 * 16) + pair * 2 * L.key_row_bytes);
+  }
+
+  PHITUNE_DEVICE void multiply(float (&acc)[C.m_tiles][accumulators], int first_octet, int tiles, int& turn) const {
+    const Sources from = sources_of(first_octet);
+    u32 a[C.ahead][2][4];
+    Features features;
+    barrier_wait(full(turn % C.stages), turn / C.stages & 1);
+    fence_async_shared();
+    read_step(features, from, keys(turn % C.stages), 0);
+    read_step(features, from, keys(turn % C.stages), 1);
     PHITUNE_NO_UNROLL
     for (int tile = 0; tile < tiles; ++tile, ++turn) {
       const int slot = turn % C.stages;
-      const char* const k = keys(slot);
-      const SharedMatrix v = core_matrices(values(slot), L.step_bytes / 2, 128);
-      barrier_wait(full(slot), turn / C.stages & 1);
-      fence_async_shared();
-      read_step(k, 0, 0);
+      const SharedMatrix v = swizzled_rows_of_n(values(slot), L.panel_row, L.panel_bytes);
+      const char* k = keys(slot);
       PHITUNE_UNROLL
-      for (int slab = 0; slab < slabs; ++slab) {
+      for (int step = 0; step < steps; ++step) {
+        const int slab = step / C.m_tiles, m = step % C.m_tiles;
+        auto& set = a[step % C.ahead];
         PHITUNE_UNROLL
-        for (int m = 0; m < C.m_tiles; ++m) {
-          if (m % group_tiles == 0 || m == 0) tuple[0] = next_tuple[0], tuple[1] = next_tuple[1];
-          U4 rows[2] = {tuple[0], tuple[1]};
-          multiply_by(rows[0], next_feature);
-          multiply_by(rows[1], next_feature);
-          constexpr int sets = C.ahead;
-          const int step = slab * C.m_tiles + m;
-          auto& set = a[step % sets];
-          set[0][0] = rows[0].x, set[0][1] = rows[1].x, set[0][2] = rows[0].y, set[0][3] = rows[1].y;
-          set[1][0] = rows[0].z, set[1][1] = rows[1].z, set[1][2] = rows[0].w, set[1][3] = rows[1].w;
-          settle(set[0]);
-          settle(set[1]);
-          if (m + 1 < C.m_tiles)
-            read_step(k, slab, m + 1);
-          else if (slab + 1 < slabs)
-            read_step(k, slab + 1, 0);
-          wgmma_fence();
-          PHITUNE_UNROLL
-          for (int s = 0; s < 2; ++s) wgmma_bf16<L.columns, true>(acc[m], set[s], v.at((2 * slab + s) * L.step_bytes), tile + slab + s > 0);
-          wgmma_commit();
-          wgmma_wait<sets - 1>();
-          if (step == sets - 2 && tile > 0 && lane() == 0) barrier_arrive(empty((turn - 1) % C.stages));
+        for (int s = 0; s < 2; ++s) {
+          U4 row = features.tuple[(slab * groups + m / group_tiles) % 2][s];
+          multiply_by(row, features.feature[step % 2]);
+          set[0][s] = row.x, set[0][2 + s] = row.y, set[1][s] = row.z, set[1][2 + s] = row.w;
         }
+        settle(set[0]);
+        settle(set[1]);
+        wgmma_fence();
+        PHITUNE_UNROLL
+        for (int s = 0; s < 2; ++s) wgmma_bf16<L.columns, true>(acc[m], set[s], v.at((2 * slab + s) * 16 * L.panel_row), tile + slab + s > 0);
+        wgmma_commit();
+        if (step == steps - 2) {
+          // After the last tile its own beginning is read again, for nothing.
+          const int next = tile + 1 < tiles ? turn + 1 : turn;
+          k = keys(next % C.stages);
+          barrier_wait(full(next % C.stages), next / C.stages & 1);
+          fence_async_shared();
+        }
+        read_step(features, from, k, (step + 2) % steps);
+        wgmma_wait<C.ahead - 1>();
+        if (step == C.ahead - 2 && tile > 0 && lane() == 0) barrier_arrive(empty((turn - 1) % C.stages));
       }
     }
     wgmma_wait<0>();
@@ -292,10 +351,19 @@ struct UpdateState {
     for (int m = 0; m < C.m_tiles; ++m) settle(acc[m]);
   }
 
+  /// Of a warpgroup whose rows are all past the end of the state: takes part in the ring, and leaves the tensor cores to the others.
+  PHITUNE_DEVICE static void pass(int tiles, int& turn) {
+    PHITUNE_NO_UNROLL
+    for (int tile = 0; tile < tiles; ++tile, ++turn) {
+      barrier_wait(full(turn % C.stages), turn / C.stages & 1);
+      if (lane() == 0) barrier_arrive(empty(turn % C.stages));
+    }
+  }
+
   /// Four bytes per thread, 128 bytes of a core matrix per warp.
-  PHITUNE_DEVICE void write(const float (&acc)[C.m_tiles][accumulators], int first_octet) const {
+  PHITUNE_DEVICE void write(const float (&acc)[C.m_tiles][accumulators], int first_octet, const Work& work) const {
     const int g = lane() / 4, t = lane() % 4;
-    const i64 matrix = static_cast<i64>(head) * args.chunks + chunk;
+    const i64 matrix = static_cast<i64>(work.head) * args.chunks + work.chunk;
     u16* const update = static_cast<u16*>(args.update) + matrix * L.rows * L.row_length;
     PHITUNE_UNROLL
     for (int m = 0; m < C.m_tiles; ++m) {
@@ -307,38 +375,38 @@ struct UpdateState {
         PHITUNE_UNROLL
         for (int n = 0; n < value_blocks; ++n)
           *reinterpret_cast<u32*>(out + n * 64) = pack_bf16x2(acc[m][4 * n + 2 * s], acc[m][4 * n + 2 * s + 1]);
-        if (C.sum && t == 0)
-          args.update_z[matrix * L.rows + octet * 8 + g] = acc[m][accumulators - 4 + 2 * s] + acc[m][accumulators - 4 + 2 * s + 1];
+        if (C.sum && t == 0) args.update_z[matrix * L.rows + octet * 8 + g] = acc[m][accumulators - 4 + 2 * s];
       }
     }
   }
 };
 
-/// Launch: update_state_layout(C) threads, update_state_shared(C, chunk) bytes; x = any number of blocks, which share the works.
+/// Launch: update_state_layout(C) threads and shared bytes; x = any number of blocks, which share the works.
 template <UpdateStateConfig C>
 PHITUNE_DEVICE void update_state(const Args& args) {
   using Kernel = UpdateState<C>;
-  Kernel kernel(args);
-  Kernel::open_barriers();
-  const int works = kernel.works();
-  int turn = 0;
+  const Kernel kernel(args);
+  Kernel::open();
   if (warp() >= Kernel::L.consumers / 32) {
     registers_decrease<C.loader_registers>();
-    PHITUNE_NO_UNROLL
-    for (int work = block_index_x(); work < works; work += grid_size_x()) {
-      kernel.set_work(work);
-      kernel.load(turn);
+    kernel.load();
+    return;
+  }
+  registers_increase<C.consumer_registers>();
+  const int works = kernel.works();
+  int turn = 0;  // tiles through all works: it tells slot and phase
+  PHITUNE_NO_UNROLL
+  for (int index = block_index_x(); index < works; index += grid_size_x()) {
+    const typename Kernel::Work work = kernel.work_at(index);
+    const int group_octet = work.row_block * Kernel::L.block_octets + warp() / 4 * (8 * C.m_tiles);
+    if (group_octet >= Kernel::L.rows / 8) {
+      Kernel::pass(work.tiles(), turn);
+      continue;
     }
-  } else {
-    registers_increase<C.consumer_registers>();
-    PHITUNE_NO_UNROLL
-    for (int work = block_index_x(); work < works; work += grid_size_x()) {
-      kernel.set_work(work);
-      const int first_octet = kernel.row_block * Kernel::L.block_octets + warp() * (2 * C.m_tiles);
-      float acc[C.m_tiles][Kernel::accumulators];
-      kernel.multiply(acc, first_octet, turn);
-      kernel.write(acc, first_octet);
-    }
+    const int first_octet = group_octet + warp() % 4 * (2 * C.m_tiles);
+    float acc[C.m_tiles][Kernel::accumulators];
+    kernel.multiply(acc, first_octet, work.tiles(), turn);
+    kernel.write(acc, first_octet, work);
   }
 }
 

@@ -14,7 +14,7 @@ struct UpdateStateConfig {
   int token_tile;    // tokens of one stage of the ring
   int stages;        // depth of the ring
   int ahead;         // m tiles of phi(K) in registers, being formed or multiplied
-  bool prefetch;     // the loading threads hold two tiles in registers: one on its way from memory, one to be stored
+  int prefetch;      // tiles of keys on their way from memory, before they are transposed into the ring
   int consumer_registers, loader_registers;  // per thread, once the warpgroups have divided them
 };
 
@@ -27,8 +27,10 @@ struct UpdateStateLayout {
   int block_octets;   // octets of a block
   int row_blocks;     // blocks that cover the state of one chunk
   int key_row_bytes;  // of one transposed feature
-  int keys_bytes, step_bytes, stage_bytes;
-  int ring_at, weights_at;
+  // V lies in panels of rows of at most 128 bytes, as swizzled_rows_of_n reads them; behind them one whose first column is ones.
+  int panel_row, value_panels, panel_bytes;
+  int keys_bytes, stage_bytes, raw_bytes;
+  int ring_at, raw_at, shared;
 };
 
 PHITUNE_DEVICE constexpr UpdateStateLayout update_state_layout(const UpdateStateConfig& c) {
@@ -42,16 +44,15 @@ PHITUNE_DEVICE constexpr UpdateStateLayout update_state_layout(const UpdateState
   l.row_blocks = ceil_div(l.rows / 8, l.block_octets);
   l.key_row_bytes = c.token_tile * 2;
   l.keys_bytes = c.d * l.key_row_bytes;
-  l.step_bytes = 16 * l.columns * 2;
-  l.stage_bytes = l.keys_bytes + c.token_tile / 16 * l.step_bytes;
-  l.ring_at = round_up(2 * c.stages * 8, 128);
-  l.weights_at = l.ring_at + c.stages * l.stage_bytes;
+  l.panel_row = c.e * 2 < 128 ? c.e * 2 : 128;
+  l.value_panels = c.e * 2 / l.panel_row;
+  l.panel_bytes = c.token_tile * l.panel_row;
+  l.stage_bytes = l.keys_bytes + (l.value_panels + (c.sum ? 1 : 0)) * l.panel_bytes;
+  l.raw_bytes = l.keys_bytes + (c.gated ? round_up((c.token_tile + 4) * 8, 128) : 0);
+  l.ring_at = round_up(2 * c.stages * 8, 1024);
+  l.raw_at = l.ring_at + c.stages * l.stage_bytes;
+  l.shared = l.raw_at + c.prefetch * l.raw_bytes;
   return l;
-}
-
-/// Dynamic shared memory: the ring, and behind it one weight per token of a chunk, in whole tiles.
-PHITUNE_DEVICE constexpr int update_state_shared(const UpdateStateConfig& c, int chunk) {
-  return update_state_layout(c).weights_at + (c.gated || c.sum ? round_up(chunk, c.token_tile) * 4 : 0);
 }
 
 }  // namespace phitune::sm90
