@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -88,7 +89,8 @@ class Run {
     for (StageGroup* group : others) start(*group);
     tune_groups(others, results, summary);
     meanwhile();
-    for (const StageProblem& stage : search.library_stages) try_config(stage, Config{}, results);
+    for (const StageProblem& stage : search.library_stages) questions_.push_back({stage, Config{}});
+    answer_questions(results);
     if (stop_)
       summary.reason = "stopped before its plans were run";
     else
@@ -125,7 +127,7 @@ class Run {
 
   void remember(const DeviceInfo& device, const Trial& trial) {
     const auto& timing = trial.result.timing;
-    if (!device.emulated && (!timing || timing->cold_l2 == options_.stage_policy.cold_l2)) experience_.add(device, trial);
+    if (!device.emulated && (!timing || timing->regime == options_.stage_policy.regime)) experience_.add(device, trial);
   }
 
   [[nodiscard]] static std::vector<Config> configs_of(const StageGroup& group, const std::vector<std::size_t>& indices) {
@@ -148,81 +150,125 @@ class Run {
     StageGroup* group;
     std::vector<std::size_t> batch;
     std::size_t asked;
-    std::vector<std::pair<double, Config>> ranking;
+    std::vector<std::optional<Trial>> answers = {};  // of the batch
+    std::size_t unanswered = 0;
+    std::vector<std::pair<double, Config>> ranking = {};
     double device_ms = 0;  // spent on its trials
     std::size_t spared = 0;
+  };
+
+  // A config to be tried. `asking` is who wants to know, and `place` which of its batch; null: the results are all that is wanted.
+  struct Question {
+    StageProblem stage;
+    Config config;
+    Asking* asking = nullptr;
+    std::size_t place = 0;
   };
 
   // Ask, try, tell until the strategies have had their trials; then each group's best configs at its other chunk sizes. The groups take
   // turns: while one group's batch is on the device, the compile threads are at what the others asked after theirs.
   void tune_groups(const std::vector<StageGroup*>& groups, StageResults& results, ProblemSummary& summary) {
     std::vector<Asking> askings;
-    for (StageGroup* group : groups) askings.push_back({group, group->first, group->first.size(), {}});
-    const auto unanswered = [](const Asking& asking) { return !asking.batch.empty(); };
-    while (!stop_ && std::ranges::any_of(askings, unanswered))
-      for (Asking& asking : askings) take_turn(asking, results);
+    for (StageGroup* group : groups) askings.push_back({.group = group, .batch = group->first, .asked = group->first.size()});
+    for (Asking& asking : askings) put_questions(asking);
+    answer_questions(results);
     for (Asking& asking : askings) {
       std::sort(asking.ranking.begin(), asking.ranking.end());
       if (asking.ranking.size() > options_.search.carried) asking.ranking.resize(options_.search.carried);
-      for (const StageProblem& other : asking.group->others) carry_over(other, asking.ranking, results);
+      for (const StageProblem& other : asking.group->others) carry_over(other, asking.ranking);
       if (asking.spared == 0) continue;
       summary.spared += asking.spared;
       summary.spared_ms += asking.device_ms / static_cast<double>(asking.asked) * static_cast<double>(asking.spared);
     }
+    answer_questions(results);
   }
 
-  void take_turn(Asking& asking, StageResults& results) {
+  void put_questions(Asking& asking) {
+    asking.answers.assign(asking.batch.size(), std::nullopt);
+    asking.unanswered = asking.batch.size();
+    for (std::size_t i = 0; i < asking.batch.size(); ++i)
+      questions_.push_back({asking.group->pivot, asking.group->space->at(asking.batch[i]), &asking, i});
+  }
+
+  void carry_over(const StageProblem& stage, const std::vector<std::pair<double, Config>>& ranking) {
+    const Space space = stage_template(stage.stage, stage.path).space(stage, device_.info());
+    for (const auto& [ms, config] : ranking)
+      if (!space.why_not(config)) questions_.push_back({stage, config});
+  }
+
+  // Runs everything that is asked, and what is asked because of the answers, on as many devices as there are.
+  void answer_questions(StageResults& results) {
+    struct Running {
+      Question question;
+      Candidate candidate;
+    };
+    std::map<std::uint64_t, Running> running;
+    std::uint64_t number = 0;
+    const auto next = [&]() -> std::optional<StageRun> {
+      while (!stop_ && !questions_.empty()) {
+        const StageCandidate* best = results.best(questions_.front().stage);
+        Evaluator::Begun begun = evaluator_.begin(questions_.front().stage, questions_.front().config, best ? best->median_ms : 0);
+        if (begun.wait) break;
+        Question question = std::move(questions_.front());
+        questions_.pop_front();
+        if (begun.answer) {
+          answered(question, *begun.answer, results);
+          continue;
+        }
+        StageRun run{.stage = begun.candidate->executable, .policy = begun.policy, .number = ++number};
+        running.emplace(number, Running{std::move(question), std::move(*begun.candidate)});
+        return run;
+      }
+      return std::nullopt;
+    };
+    device_.run_stages(next, [&](const StageRun& run, Result result) {
+      auto ended = running.extract(run.number);
+      answered(ended.mapped().question, evaluator_.finish(std::move(ended.mapped().candidate), std::move(result)), results);
+    });
+    questions_.clear();
+  }
+
+  void answered(const Question& question, const Evaluator::Evaluated& evaluated, StageResults& results) {
+    const Trial& trial = evaluated.trial;
+    results.add(trial);
+    if (heeds_prior(options_.search.strategy)) remember(device_.info(), trial);
+    ++looked_at_;
+    trials_ += evaluated.fresh;
+    const StageCandidate* best = results.best(question.stage);
+    progress_.advance(fmt::format("{} {} {}", to_string(question.stage.stage), question.stage.shape.text(),
+                                  best ? fmt::format("best {:.4f} ms", best->median_ms) : "none yet"));
+    if (!question.asking) return;
+    question.asking->answers[question.place] = trial;
+    if (--question.asking->unanswered == 0) tell_and_ask(*question.asking);
+  }
+
+  // In the order of the batch, whichever device was done first: a strategy's choices follow from its seed and its answers alone.
+  void tell_and_ask(Asking& asking) {
     StageGroup& group = *asking.group;
-    for (const std::size_t index : asking.batch) {
-      if (stop_) return;
-      const Config config = group.space->at(index);
-      const Trial trial = try_config(group.pivot, config, results);
+    for (std::size_t i = 0; i < asking.batch.size(); ++i) {
+      const Trial& trial = *asking.answers[i];
       const double ms = trial.result.timing ? trial.result.timing->median_ms : 0;
-      group.strategy->tell(index, trial.result.outcome, ms);
-      if (trial.result.outcome == Outcome::ok) asking.ranking.emplace_back(ms, config);
+      group.strategy->tell(asking.batch[i], trial.result.outcome, ms);
+      if (trial.result.outcome == Outcome::ok) asking.ranking.emplace_back(ms, trial.config);
       asking.device_ms += trial.result.verify_ms + trial.result.measure_ms;
     }
     if (options_.search.worth_it && options_.search.worth_it->no_longer(*group.strategy)) {
       asking.spared = std::min(group.trials, group.space->size()) - asking.asked;
       expected_ -= asking.spared;
       progress_.set_total(expected_);
-      asking.batch.clear();
       return;
     }
-    if (out_of_time()) {
-      asking.batch.clear();
-      return;
-    }
-    asking.batch = asking.asked < group.trials ? group.strategy->ask(group.trials - asking.asked) : std::vector<std::size_t>{};
+    if (out_of_time() || asking.asked >= group.trials) return;
+    asking.batch = group.strategy->ask(group.trials - asking.asked);
     asking.asked += asking.batch.size();
     evaluator_.compile_ahead(group.pivot, configs_of(group, asking.batch), Compiler::Turn::next);
+    put_questions(asking);
   }
 
   // What was asked is tried all the same, so every stage has its first configs to compose plans of.
   [[nodiscard]] bool out_of_time() const {
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started_;
     return options_.search.seconds > 0 && elapsed.count() > options_.search.seconds;
-  }
-
-  void carry_over(const StageProblem& stage, const std::vector<std::pair<double, Config>>& ranking, StageResults& results) {
-    const Space space = stage_template(stage.stage, stage.path).space(stage, device_.info());
-    for (const auto& [ms, config] : ranking) {
-      if (stop_) return;
-      if (!space.why_not(config)) try_config(stage, config, results);
-    }
-  }
-
-  Trial try_config(const StageProblem& stage, const Config& config, StageResults& results) {
-    const StageCandidate* best = results.best(stage);
-    auto [trial, fresh] = evaluator_.evaluate(stage, config, best ? best->median_ms : 0);
-    results.add(trial);
-    if (heeds_prior(options_.search.strategy)) remember(device_.info(), trial);
-    ++looked_at_;
-    trials_ += fresh;
-    best = results.best(stage);
-    progress_.advance(fmt::format("{} {} {}", to_string(stage.stage), stage.shape.text(),
-                                  best ? fmt::format("best {:.4f} ms", best->median_ms) : "none yet"));
-    return trial;
   }
 
   void crown(const ProblemSearch& search, const StageResults& results, ProblemSummary& summary) {
@@ -253,7 +299,7 @@ class Run {
     const auto device = store_.find_device(device_.info());
     auto incumbent = device ? store_.winner(*device, problem) : std::nullopt;
     if (!incumbent || incumbent->stale || !incumbent->plan_trial.trial.result.timing) return std::nullopt;
-    if (incumbent->plan_trial.trial.result.timing->cold_l2 != options_.final_policy.cold_l2) return std::nullopt;
+    if (incumbent->plan_trial.trial.result.timing->regime != options_.final_policy.regime) return std::nullopt;
     return incumbent;
   }
 
@@ -282,6 +328,7 @@ class Run {
   std::int64_t sweep_;
   Evaluator evaluator_;
   Experience experience_;
+  std::deque<Question> questions_;
   std::size_t trials_ = 0, looked_at_ = 0, plan_trials_ = 0, expected_ = 0;
   std::chrono::steady_clock::time_point started_;  // the problem at hand
 };
@@ -299,8 +346,8 @@ void end_as_failed(Store& store, std::int64_t sweep, const std::string& reason) 
 std::string policy_text(const SweepOptions& options) {
   const SearchPolicy& search = options.search;
   return fmt::format(
-      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "cold_l2": {}, "max_samples": {}, "final_samples": {}, "final_seeds": {}, "seconds": {}, "stop_below": {}}})",
-      search.trials, search.carried, search.lesser_trials, search.plan_bound, search.finalists, options.stage_policy.cold_l2,
+      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "regime": "{}", "max_samples": {}, "final_samples": {}, "final_seeds": {}, "seconds": {}, "stop_below": {}}})",
+      search.trials, search.carried, search.lesser_trials, search.plan_bound, search.finalists, to_string(options.stage_policy.regime),
       options.stage_policy.max_samples, options.final_policy.max_samples, options.final_policy.seeds, search.seconds,
       search.worth_it ? search.worth_it->chance : 0);
 }
@@ -319,12 +366,13 @@ void read_policy(const std::string& text, SweepOptions& options) {
     double stop_below = search.worth_it ? search.worth_it->chance : 0;
     read("stop_below", stop_below);
     search.worth_it = stop_below > 0 ? std::optional(WorthIt{.chance = stop_below}) : std::nullopt;
-    read("cold_l2", options.stage_policy.cold_l2);
-    options.final_policy.cold_l2 = options.stage_policy.cold_l2;
+    // Sweeps from before there were more regimes than two say whether the cache was cold.
+    const std::string_view old = policy.value("cold_l2", true) ? "flush" : "hot";
+    options.stage_policy.regime = options.final_policy.regime = parse_regime(policy.value("regime", old));
     read("max_samples", options.stage_policy.max_samples);
     read("final_samples", options.final_policy.max_samples);
     read("final_seeds", options.final_policy.seeds);
-  } catch (const nlohmann::json::exception& error) {
+  } catch (const std::exception& error) {
     throw Error(ExitCode::bad_input, fmt::format("the limits of the sweep cannot be read from '{}': {}", text, error.what()));
   }
 }

@@ -21,7 +21,7 @@ struct SweepOptions {
   SearchPolicy search;
   MeasurePolicy stage_policy;  // of stage trials
   MeasurePolicy final_policy = {
-      .warmup = 3, .min_samples = 15, .max_samples = 60, .target_relative_ci = 0.005, .seeds = 3};  // of whole plans
+      .warmup = 3, .min_samples = 15, .max_samples = 60, .target_relative_ci = 0.005, .regime = {}, .seeds = 3};  // of whole plans
   bool resume = false;  // go on with the last unfinished sweep of this suite, strategy and seed; begin one when there is none
   CompileScope compile = CompileScope::all;
   Reuse reuse = Reuse::any_sweep;

@@ -77,9 +77,9 @@ void add_timing(Row& row, const std::optional<Timing>& timing) {
   const Timing& t = timing ? *timing : none;
   row.known(t.median_ms);
   if (timing)
-    row.real(t.iqr_ms).integer(static_cast<std::int64_t>(t.samples_ms.size())).boolean(t.cold_l2);
+    row.real(t.iqr_ms).integer(static_cast<std::int64_t>(t.samples_ms.size())).boolean(t.regime.cold()).text(to_string(t.regime));
   else
-    row.text("").text("").text("");
+    row.text("").text("").text("").text("");
   row.known(t.sm_clock_mhz).text(t.throttle_reasons);
 }
 
@@ -130,6 +130,7 @@ std::string write_csv(const Model& model) {
                             "iqr_ms",
                             "samples",
                             "cold_l2",
+                            "regime",
                             "sm_clock_mhz",
                             "throttle_reasons",
                             "relative_l2",
@@ -165,7 +166,7 @@ std::string write_trials_csv(const Model& model) {
   std::string out =
       header({"device",        "uuid",         "architecture",     "driver",      "origin",     "stage",     "path",
               "stage_problem", "config",       "outcome",          "reason",      "time_ms",    "iqr_ms",    "samples",
-              "cold_l2",       "sm_clock_mhz", "throttle_reasons", "relative_l2", "worst_row",  "tolerance", "bitwise_repeatable",
+              "cold_l2",       "regime",       "sm_clock_mhz", "throttle_reasons", "relative_l2", "worst_row",  "tolerance", "bitwise_repeatable",
               "registers",     "local_bytes",  "shared_bytes",     "code_bytes",  "compile_ms", "cache_hit", "cubin",
               "created_at"});
   for (const DeviceView& device : model.devices) {

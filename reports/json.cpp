@@ -70,7 +70,8 @@ Json json_of(const Timing& t) {
   return {{"median_ms", t.median_ms},
           {"iqr_ms", t.iqr_ms},
           {"samples_ms", t.samples_ms},
-          {"cold_l2", t.cold_l2},
+          {"cold_l2", t.regime.cold()},
+          {"regime", to_string(t.regime)},
           {"sm_clock_mhz", known(t.sm_clock_mhz)},
           {"temperature_c", known(t.temperature_c)},
           {"throttle_reasons", t.throttle_reasons}};

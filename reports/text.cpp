@@ -218,16 +218,17 @@ std::vector<std::string> warnings(const DeviceView& device) {
     sentences.push_back(
         fmt::format("Faster than the rates measured on this device allow, so do not believe these before measuring again: {}.",
                     fmt::join(beyond, "; ")));
-  std::set<std::string> throttled, warm;
+  std::set<std::string> throttled, other;
   for (const ProblemView& p : device.problems) {
     if (!p.winner || !p.winner->trial.result.timing) continue;
     if (!p.winner->trial.result.timing->throttle_reasons.empty())
       throttled.insert(p.name + " (" + p.winner->trial.result.timing->throttle_reasons + ")");
-    if (!p.winner->trial.result.timing->cold_l2) warm.insert(p.name);
+    if (const Regime regime = p.winner->trial.result.timing->regime; regime != Regime{})
+      other.insert(fmt::format("{} ({}{})", p.name, to_string(regime), regime.cold() ? "" : ": a warm L2 cache, not a cold one"));
   }
   if (!throttled.empty())
     sentences.push_back(fmt::format("The device lowered its clock while these winners were timed: {}.", fmt::join(throttled, "; ")));
-  if (!warm.empty()) sentences.push_back(fmt::format("Timed with a warm L2 cache, not cold: {}.", fmt::join(warm, "; ")));
+  if (!other.empty()) sentences.push_back(fmt::format("Timed in another regime than flush: {}.", fmt::join(other, "; ")));
   return sentences;
 }
 

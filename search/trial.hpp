@@ -38,12 +38,34 @@ struct Errors {
   bool operator==(const Errors&) const = default;
 };
 
+/// What stands in the L2 cache when a sample begins, and how its kernels are launched. Times of two regimes are times of different things.
+struct Regime {
+  enum class Cache {
+    flush,     // nothing of the candidate's: another buffer was written before
+    rotation,  // what it left itself, working on enough other copies of its tensors that these are evicted
+    hot,       // its own tensors: it has just run on them
+  };
+  enum class Launches {
+    graph,  // all kernels as one CUDA graph
+    eager,  // one launch after another
+  };
+  Cache cache = Cache::flush;
+  Launches launches = Launches::graph;
+
+  [[nodiscard]] bool cold() const { return cache != Cache::hot; }
+  bool operator==(const Regime&) const = default;
+};
+/// "flush", "rotation", "hot", and each with "-eager".
+[[nodiscard]] std::string_view to_string(Regime regime);
+[[nodiscard]] Regime parse_regime(std::string_view text);
+[[nodiscard]] std::vector<std::string> regime_names();
+
 /// Times of one kernel or graph on the device, with what is needed to doubt them.
 struct Timing {
   std::vector<double> samples_ms;  // all of them, in order
   double median_ms = 0;
   double iqr_ms = 0;
-  bool cold_l2 = true;
+  Regime regime = {};
   double sm_clock_mhz = 0;         // median over the samples; 0: not available
   double temperature_c = 0;        // 0: not available
   std::string throttle_reasons;    // of all samples, also those thrown away; empty: none seen or not available
@@ -67,10 +89,11 @@ struct Result {
   std::string reason;
   std::optional<Timing> timing;
   std::optional<Errors> errors;    // of a whole plan: the worst over the seeds of normal inputs, or those of the inputs that it failed on
-  std::vector<InputCheck> checks;  // of a whole plan: every set of inputs it ran on, in order; the first that failed is the last
+  std::vector<InputCheck> checks = {};  // of a whole plan: every set of inputs it ran on, in order; the first that failed is the last
   std::uint64_t seed = 0;          // of the random inputs
   double verify_ms = 0;            // wall time spent
   double measure_ms = 0;
+  std::string board = {};          // uuid of the device that ran it; empty: the sweep's (first) device
 };
 
 struct Trial {

@@ -19,7 +19,7 @@ struct BenchFlags {
   std::string device = "cuda:0";
   std::string database = "phitune.db";
   int samples = 20;
-  bool hot = false;
+  std::string regime = "flush";
   bool json = false;
 };
 
@@ -41,7 +41,7 @@ std::vector<Benched> bench_winners(const BenchFlags& flags, Device& device) {
   Store store = open_read_only(flags.database);
   MeasurePolicy policy;
   policy.min_samples = policy.max_samples = flags.samples;
-  policy.cold_l2 = !flags.hot;
+  policy.regime = parse_regime(flags.regime);
   std::vector<Benched> benched;
   for (const Winner& winner : winners_for(store, device.info())) {
     const PlanTrial& trial = winner.plan_trial.trial;
@@ -130,7 +130,8 @@ int bench(const BenchFlags& flags) {
                                     {"driver", info.driver},
                                     {"cuda", info.runtime},
                                     {"replayed", info.replayed},
-                                    {"cold_l2", !flags.hot}};
+                                    {"cold_l2", parse_regime(flags.regime).cold()},
+                                    {"regime", flags.regime}};
     fmt::print("{}\n", nlohmann::json({{"context", context}, {"benchmarks", benchmarks}}).dump(2));
   } else if (info.replayed) {
     fmt::print("replayed: these times are the recording's\n");
@@ -147,7 +148,7 @@ void add_bench(CLI::App& app, Action& action) {
   command->add_option("--device", flags->device, "cuda:N or replay:FILE")->capture_default_str();
   command->add_option("--db", flags->database, "database with the winners; all of them unless problems are named")->capture_default_str();
   command->add_option("--samples", flags->samples, "repetitions")->check(at_least(9))->capture_default_str();
-  command->add_flag("--hot", flags->hot, "warm L2 cache");
+  add_regime(*command, flags->regime);
   command->add_flag("--json", flags->json, "Google Benchmark's JSON");
   command->footer(
       "Examples:\n"

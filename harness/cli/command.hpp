@@ -49,6 +49,9 @@ struct ProblemOptions {
 /// Refuses what is no number or less than `least`.
 [[nodiscard]] CLI::Validator at_least(double least);
 
+/// --regime: what is in the L2 cache when a sample begins, and how kernels are launched.
+CLI::Option* add_regime(CLI::App& command, std::string& regime);
+
 /// Where compiled kernels are kept: $PHITUNE_CACHE, else $XDG_CACHE_HOME/phitune, else ~/.cache/phitune, else none.
 [[nodiscard]] std::filesystem::path default_cache_directory();
 
@@ -71,9 +74,14 @@ struct DeviceFlags {
   double emulation_limit_s = HostOptions{}.limit_s;
   double trial_limit_s = 0;  // 0: from what has been seen
   bool in_process = false;
+  bool several = false;  // whether the command can use more than one at once
   void add_to(CLI::App& command, const std::string& what);
-  /// A GPU in a worker process of its own, unless asked otherwise. `cache`: folder of compiled kernels. Throws what open_device throws.
+  /// A GPU in a worker process of its own, unless asked otherwise; several as a DeviceGroup. `cache`: folder of compiled kernels. Throws
+  /// what open_device throws.
   [[nodiscard]] std::unique_ptr<Device> open(Use use, const std::string& cache) const;
+
+ private:
+  [[nodiscard]] std::unique_ptr<Device> open_one(const std::string& device, Use use, const std::string& cache) const;
 };
 
 }  // namespace phitune::cli

@@ -6,6 +6,7 @@
 #include "harness/cli/command.hpp"
 #include "harness/compile/host_compiler.hpp"
 #include "harness/device/device.hpp"
+#include "harness/device/gpu_device.hpp"
 #include "harness/device/host_device.hpp"
 #include "harness/error.hpp"
 
@@ -80,15 +81,41 @@ int list(bool json, bool quiet) {
   return code;
 }
 
+// Whether times of this GPU that are called cold are cold. The flush switched off is tried too: a test that cannot fail proves nothing.
+int self_test(const std::string& name, bool json) {
+  const std::unique_ptr<Device> opened = open_device(name, Use::verify);
+  auto* device = dynamic_cast<GpuDevice*>(opened.get());
+  if (!device) throw Error(ExitCode::usage, fmt::format("--self-test is for a GPU (cuda:0), and {} is none", name));
+  bool all_right = true;
+  nlohmann::json rows = nlohmann::json::object();
+  if (!json) fmt::print("{}\n{:<12}{:>12}{:>12}\n", device->info().name, "cold by", "hot ms", "then ms");
+  for (const auto& [what, by] : {std::pair("flush", Regime::Cache::flush), {"rotation", Regime::Cache::rotation}, {"no flush", Regime::Cache::hot}}) {
+    const GpuDevice::Coldness seen = device->coldness(by);
+    const bool right = seen.works == (by != Regime::Cache::hot);
+    all_right = all_right && right;
+    rows[what] = {{"hot_ms", seen.hot_ms}, {"cold_ms", seen.cold_ms}, {"cold", seen.works}, {"right", right}};
+    if (!json)
+      fmt::print("{:<12}{:>12.4f}{:>12.4f}  {}{}\n", what, seen.hot_ms, seen.cold_ms, seen.works ? "cold" : "not cold",
+                 right ? ", as it must be" : ": WRONG");
+  }
+  if (json) fmt::print("{}\n", nlohmann::json({{"device", to_json(device->info())}, {"coldness", rows}}).dump(2));
+  return static_cast<int>(all_right ? ExitCode::ok : ExitCode::failed);
+}
+
 }  // namespace
 
 void add_devices(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("devices", "List the GPUs, and what there is in their place; exit code 4 without a GPU");
   auto json = std::make_shared<bool>(false), quiet = std::make_shared<bool>(false);
+  auto tested = std::make_shared<std::string>();
   command->add_flag("--json", *json, "print as JSON");
   command->add_flag("--quiet", *quiet, "print nothing, only set the exit code");
-  command->footer("Example: phitune devices --quiet && phitune sweep --suite data/suites/paper.toml");
-  command->callback([json, quiet, &action] { action = [json, quiet] { return list(*json, *quiet); }; });
+  command->add_option("--self-test", *tested, "cuda:N: whether what is called a cold cache on it is cold, by reads of a buffer that fits the cache");
+  command->footer(
+      "Examples:\n  phitune devices --quiet && phitune sweep --suite data/suites/paper.toml\n  phitune devices --self-test cuda:0");
+  command->callback([json, quiet, tested, &action] {
+    action = [json, quiet, tested] { return tested->empty() ? list(*json, *quiet) : self_test(*tested, *json); };
+  });
 }
 
 }  // namespace phitune::cli

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "harness/cli/command.hpp"
+#include "harness/device/device_group.hpp"
 #include "harness/error.hpp"
 #include "harness/worker/supervised_device.hpp"
 
@@ -41,6 +42,15 @@ CLI::Validator at_least(double least) {
     return whole && value >= least ? std::string() : fmt::format("'{}' is not a number of at least {}", text, least);
   };
   return CLI::Validator(check, "");
+}
+
+CLI::Option* add_regime(CLI::App& command, std::string& regime) {
+  return command
+      .add_option("--regime", regime,
+                  "what is in the L2 cache when a sample begins: nothing of the candidate's (flush), what it left working on other copies of its "
+                  "tensors (rotation), the tensors themselves (hot); with -eager kernels are launched one by one instead of as a graph")
+      ->check(CLI::IsMember(regime_names()))
+      ->capture_default_str();
 }
 
 std::filesystem::path default_cache_directory() {
@@ -92,10 +102,17 @@ void DeviceFlags::add_to(CLI::App& command, const std::string& what) {
 }
 
 std::unique_ptr<Device> DeviceFlags::open(Use use, const std::string& cache) const {
-  const bool owns_hardware = name.starts_with("cuda") || name.starts_with("sim:");
+  const std::vector<std::string> names = devices_named(name);
+  if (names.size() == 1) return open_one(names.front(), use, cache);
+  if (!several) throw Error(ExitCode::usage, fmt::format("'{}' is more than one device, which is for phitune sweep alone", name));
+  return std::make_unique<DeviceGroup>(names, [=, this](const std::string& one) { return open_one(one, use, cache); });
+}
+
+std::unique_ptr<Device> DeviceFlags::open_one(const std::string& device, Use use, const std::string& cache) const {
+  const bool owns_hardware = device.starts_with("cuda") || device.starts_with("sim:");
   if (owns_hardware && !in_process)
-    return std::make_unique<SupervisedDevice>(name, use, WorkerOptions{.deadline_ms = trial_limit_s * 1000});
-  return open_device(name, use, {.cache_directory = cache, .limit_s = emulation_limit_s});
+    return std::make_unique<SupervisedDevice>(device, use, WorkerOptions{.deadline_ms = trial_limit_s * 1000});
+  return open_device(device, use, {.cache_directory = cache, .limit_s = emulation_limit_s});
 }
 
 }  // namespace phitune::cli

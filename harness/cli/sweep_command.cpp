@@ -7,6 +7,7 @@
 
 #include "harness/cli/command.hpp"
 #include "harness/cli/output.hpp"
+#include "harness/device/device_group.hpp"
 #include "harness/device/replay_device.hpp"
 #include "harness/error.hpp"
 #include "harness/sweep.hpp"
@@ -22,7 +23,7 @@ struct SweepFlags {
   DeviceFlags device;
   std::string database = "phitune.db";
   std::string compile = "all";
-  bool hot = false;
+  std::string regime = "flush";
   bool again = false;
   bool until_worth_it = false;
   bool json = false;
@@ -162,7 +163,7 @@ void prepare_replay(SweepFlags& flags, const Suite& suite, const Device& device)
 
 int run(SweepFlags flags) {
   const Suite suite = flags.problems.load();
-  flags.options.stage_policy.cold_l2 = flags.options.final_policy.cold_l2 = !flags.hot;
+  flags.options.stage_policy.regime = flags.options.final_policy.regime = parse_regime(flags.regime);
   flags.options.reuse = flags.again ? Reuse::this_sweep : Reuse::any_sweep;
   flags.options.compile = flags.compile == "all" ? CompileScope::all : CompileScope::leading;
   const std::unique_ptr<Device> device = flags.device.open(Use::measure, flags.compiler.cache);
@@ -181,6 +182,8 @@ int run(SweepFlags flags) {
     fmt::print("{}\n", to_json(summary).dump(2));
   else
     print(summary);
+  if (const auto* group = dynamic_cast<const DeviceGroup*>(device.get()))
+    for (const std::string& loss : group->losses()) fmt::print(stderr, "warning: {}\n", loss);
   if (summary.compiler.cache_write_failures > 0)
     fmt::print(stderr,
                "warning: {} could not be kept, so the next sweep compiles them again: {}. Free some space there, or name another folder "
@@ -224,8 +227,8 @@ void add_limits(CLI::App& command, SweepFlags& flags) {
         [](SweepOptions& to, const SweepOptions& from) { to.search.plan_bound = from.search.plan_bound; });
   limit(command.add_option("--seed", search.seed, "of the strategy and of the random inputs")->check(at_least(0)),
         [](SweepOptions& to, const SweepOptions& from) { to.search.seed = from.search.seed; });
-  limit(command.add_flag("--hot", flags.hot, "time with a warm L2 cache instead of a cold one"),
-        [](SweepOptions& to, const SweepOptions& from) { to.stage_policy.cold_l2 = to.final_policy.cold_l2 = from.stage_policy.cold_l2; });
+  limit(add_regime(command, flags.regime),
+        [](SweepOptions& to, const SweepOptions& from) { to.stage_policy.regime = to.final_policy.regime = from.stage_policy.regime; });
 }
 
 }  // namespace
@@ -234,7 +237,10 @@ void add_sweep(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("sweep", "Tune a suite of problems: compile, verify, time, keep the winners");
   auto flags = std::make_shared<SweepFlags>();
   flags->problems.add_to(*command);
-  flags->device.add_to(*command, "cuda:N, replay:FILE to answer from a recorded sweep, or host[:sm_90a] to run small problems on this CPU");
+  flags->device.several = true;
+  flags->device.add_to(*command,
+                       "cuda:N, several of one model (cuda:0,cuda:1 or cuda:all), replay:FILE to answer from a recorded sweep, or host[:sm_90a] "
+                       "to run small problems on this CPU");
   command->add_option("--db", flags->database, "database to add to; made when it does not exist")->capture_default_str();
   add_limits(*command, *flags);
   flags->compiler.add_to(*command);

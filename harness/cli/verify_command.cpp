@@ -38,7 +38,8 @@ class Findings {
  public:
   explicit Findings(bool json) : json_(json) {}
 
-  void add(const std::string& what, const Result& result) {
+  /// `launch`: of a stage's kernel, for scripts that look for it in a profile.
+  void add(const std::string& what, const Result& result, const std::optional<Launch>& launch = std::nullopt) {
     failed_ += result.outcome != Outcome::ok && result.outcome != Outcome::pruned;
     pruned_ += result.outcome == Outcome::pruned;
     ++count_;
@@ -55,6 +56,7 @@ class Findings {
                                  {"worst_row", check.errors.worst_row},
                                  {"worst_element", check.errors.worst_element}});
       if (result.timing) row["median_ms"] = result.timing->median_ms;
+      if (launch) row["launch"] = {{"grid", launch->grid}, {"block", launch->block}, {"dynamic_shared_bytes", launch->dynamic_shared_bytes}};
       rows_.push_back(row);
       return;
     }
@@ -123,7 +125,9 @@ void verify_stages(const VerifyFlags& flags, Device& device, Compiler& compiler,
   for (const StageProblem& stage : stages_asked_for(flags, device.info())) {
     for (const Config& config : configs_for(stage, device.info(), flags)) {
       if (stop_requested()) return;
-      findings.add(fmt::format("{} [{}]", stage.key(), config.text()), try_candidate(device, compiler, stage, config, policy).result);
+      std::optional<Launch> launch;
+      if (stage.path != Path::library) launch = stage_template(stage.stage, stage.path).launch(stage, config);
+      findings.add(fmt::format("{} [{}]", stage.key(), config.text()), try_candidate(device, compiler, stage, config, policy).result, launch);
     }
   }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,7 +24,7 @@ struct MeasurePolicy {
                                      // that of each paired difference to the fastest is, or excludes 0
   double abandon_above_ms = 0;       // > 0: one sample above 3x this ends the measurement (clearly beaten)
   double timeout_ms = 10000;         // longer than this for one launch: timed_out
-  bool cold_l2 = true;
+  Regime regime = {};
   std::uint64_t seed = 1;
   int seeds = 1;            // run_plans checks normal inputs of so many seeds, `seed` and those that follow it
   bool adversarial = true;  // run_plans checks every kind of adversarial input too (harness/verify/inputs.hpp)
@@ -35,6 +36,13 @@ struct ExecutableStage {
   std::shared_ptr<const Binary> binary;  // null for Path::library
 };
 
+/// A stage to be run, and whatever number its asker knows it by.
+struct StageRun {
+  ExecutableStage stage;
+  MeasurePolicy policy;
+  std::uint64_t number = 0;
+};
+
 /// Not thread-safe: exactly one thread owns a device. Evaluations never throw for a bad candidate; that is an outcome.
 /// They throw DeviceLost when the device itself cannot go on.
 class Device {
@@ -44,6 +52,14 @@ class Device {
 
   /// Verify, then time, one config of one stage problem.
   virtual Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) = 0;
+
+  /// Runs what `next` gives until it gives nothing, and hands each result to `done`, both called on the calling thread. A device that runs
+  /// several at once asks `next` again after every `done`, for an answer may raise new questions.
+  using NextRun = std::function<std::optional<StageRun>()>;
+  using RunDone = std::function<void(const StageRun&, Result)>;
+  virtual void run_stages(const NextRun& next, const RunDone& done) {
+    while (const auto run = next()) done(*run, run_stage(run->stage, run->policy));
+  }
 
   /// What run_stage would answer, told without the stage's code: the trial that a recording holds, or one pruned for not being in it (both
   /// hashes empty); or that a device that runs what it is asked about will not run this, and why. Nothing when only a run can tell.
@@ -77,6 +93,9 @@ struct HostOptions {
   std::filesystem::path cache_directory;  // of kernels compiled for the CPU; empty: none
   double limit_s = 10;                    // a launch whose emulation is estimated to take longer is pruned
 };
+
+/// The devices of a list: "cuda:0,cuda:1", "sim:A,sim:B", or "cuda:all" for every GPU of this machine; of one name, that name.
+[[nodiscard]] std::vector<std::string> devices_named(const std::string& list);
 
 /// "cuda:0", "replay:FILE", "host", "host:sm_90a" or "sim:FILE". Throws Error with what to do when there is no such device.
 [[nodiscard]] std::unique_ptr<Device> open_device(const std::string& name, Use use = Use::measure, const HostOptions& host = {});

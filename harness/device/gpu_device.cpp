@@ -8,6 +8,7 @@
 #include "harness/device/gpu_session.hpp"
 #include "harness/device/trial_run.hpp"
 #include "harness/error.hpp"
+#include "harness/measure/rotation.hpp"
 #include "harness/measure/statistics.hpp"
 
 namespace phitune {
@@ -100,31 +101,49 @@ struct GpuDevice::State {
         info.name, cause);
   }
 
-  Args bind_stage(const StageProblem& problem, const MeasurePolicy& policy) {
+  Args bind_stage(const StageProblem& problem, std::uint64_t seed, std::size_t copy = 0) {
     Args args;
     set_sizes(args, problem);
-    session->begin();
     for (const Buffer buffer : inputs_of(problem)) {
-      void* data = buffer == Buffer::gates ? session->pool.gates(problem, policy.seed, InputKind::normal)
-                                           : session->pool.input(input_tensor(buffer, problem, policy.seed, InputKind::normal));
+      void* data = buffer == Buffer::gates ? session->pool.gates(problem, seed, InputKind::normal, copy)
+                                           : session->pool.input(input_tensor(buffer, problem, seed, InputKind::normal), copy);
       set_pointer(args, buffer, data);
     }
     for (const Buffer buffer : outputs_of(problem)) {
-      set_pointer(args, buffer, session->pool.scratch(std::string(to_string(buffer)), buffer_shape(buffer, problem).size_bytes()));
+      set_pointer(args, buffer, session->pool.scratch(std::string(to_string(buffer)), buffer_shape(buffer, problem).size_bytes(), copy));
     }
     return args;
   }
 
+  /// How many copies of tensors of so many bytes the regime needs. Throws NotRunnable when they are too many.
+  [[nodiscard]] std::size_t copies_of(std::int64_t bytes, const MeasurePolicy& policy) const {
+    if (policy.regime.cache != Regime::Cache::rotation) return 1;
+    const auto copies = rotation_copies(bytes, info.l2_bytes);
+    if (copies) return *copies;
+    throw cuda::NotRunnable(Outcome::pruned,
+                            fmt::format("its {} bytes are too few to exceed the L2 cache of {} by rotation over {} copies; time it by flush", bytes,
+                                        info.l2_bytes, kMostCopies));
+  }
+
+  Timing time_stage(const StageProblem& problem, const cuda::Pipeline& pipeline, const MeasurePolicy& policy) {
+    std::int64_t bytes = 0;
+    for (const auto& buffers : {inputs_of(problem), outputs_of(problem)})
+      for (const Buffer buffer : buffers) bytes += buffer_shape(buffer, problem).size_bytes();
+    std::vector<Args> copies;
+    for (std::size_t n = copies_of(bytes, policy); copies.size() < n;) copies.push_back(bind_stage(problem, policy.seed, copies.size()));
+    return session->measurement.measure(session->prepare(pipeline, copies, policy.regime.launches), policy);
+  }
+
   /// The user's tensors of a plan, and its workspace.
-  Args bind_plan(const StageProblem& whole, const PlanShape& shape, InputKind kind, std::uint64_t seed) {
+  Args bind_plan(const StageProblem& whole, const PlanShape& shape, InputKind kind, std::uint64_t seed, std::size_t copy = 0) {
     const Problem& problem = whole.problem;
     Args args;
     for (const Buffer buffer : plan_inputs(problem))
-      set_pointer(args, buffer, session->pool.input(input_tensor(buffer, whole, seed, kind)));
+      set_pointer(args, buffer, session->pool.input(input_tensor(buffer, whole, seed, kind), copy));
     for (const Buffer buffer : plan_outputs(problem)) {
-      set_pointer(args, buffer, session->pool.scratch(std::string(to_string(buffer)), buffer_shape(buffer, whole).size_bytes()));
+      set_pointer(args, buffer, session->pool.scratch(std::string(to_string(buffer)), buffer_shape(buffer, whole).size_bytes(), copy));
     }
-    bind_workspace(args, problem, shape, session->pool.scratch("workspace", workspace_of(problem, shape).total()));
+    bind_workspace(args, problem, shape, session->pool.scratch("workspace", workspace_of(problem, shape).total(), copy));
     return args;
   }
 
@@ -135,7 +154,7 @@ struct GpuDevice::State {
     session->begin();
     const Args args = bind_plan(whole, shape_of(stages), kind, seed);
     const Checks checks = references.of_plan(problem, seed, kind);
-    const cuda::Pipeline& pipeline = session->load(stages, args);
+    const cuda::Pipeline& pipeline = session->load(stages);
     const std::vector<Buffer> outputs = plan_outputs(problem);
     return cuda::verify_on_device(*session, {.pipeline = pipeline,
                                              .args = args,
@@ -160,16 +179,28 @@ struct GpuDevice::State {
                   const MeasurePolicy& policy, std::vector<Result>& results) {
     const Stopwatch watch;
     session->begin();
-    // The largest workspace first: all plans lie in the same memory, one after another.
-    std::int64_t workspace = 0;
-    for (const std::size_t i : chosen) workspace = std::max(workspace, workspace_of(whole.problem, shape_of(plans[i])).total());
-    static_cast<void>(session->pool.scratch("workspace", workspace));
-    std::vector<const cuda::Graph*> graphs;
+    std::int64_t tensors = 0;
+    for (const auto& buffers : {plan_inputs(whole.problem), plan_outputs(whole.problem)})
+      for (const Buffer buffer : buffers) tensors += buffer_shape(buffer, whole).size_bytes();
+    // The largest workspace of each copy first: all plans lie in the same memory, one after another.
+    std::vector<std::int64_t> workspaces;
+    std::vector<std::size_t> counts;
     for (const std::size_t i : chosen) {
-      const Args args = bind_plan(whole, shape_of(plans[i]), InputKind::normal, policy.seed);
-      graphs.push_back(&session->capture(session->load(plans[i], args)));
+      const std::int64_t workspace = workspace_of(whole.problem, shape_of(plans[i])).total();
+      counts.push_back(copies_of(tensors + workspace, policy));
+      workspaces.resize(std::max(workspaces.size(), counts.back()));
+      for (std::size_t copy = 0; copy < counts.back(); ++copy) workspaces[copy] = std::max(workspaces[copy], workspace);
     }
-    std::vector<Timing> timings = session->measurement.measure_interleaved(graphs, policy);
+    for (std::size_t copy = 0; copy < workspaces.size(); ++copy)
+      static_cast<void>(session->pool.scratch("workspace", workspaces[copy], copy));
+    std::vector<cuda::Copies> candidates;
+    for (std::size_t n = 0; n < chosen.size(); ++n) {
+      std::vector<Args> copies;
+      while (copies.size() < counts[n])
+        copies.push_back(bind_plan(whole, shape_of(plans[chosen[n]]), InputKind::normal, policy.seed, copies.size()));
+      candidates.push_back(session->prepare(session->load(plans[chosen[n]]), copies, policy.regime.launches));
+    }
+    std::vector<Timing> timings = session->measurement.measure_interleaved(candidates, policy);
     for (std::size_t n = 0; n < chosen.size(); ++n) {
       time_into(results[chosen[n]], std::move(timings[n]));
       results[chosen[n]].measure_ms = watch.ms() / static_cast<double>(chosen.size());
@@ -201,9 +232,9 @@ const DeviceInfo& GpuDevice::info() const { return state_->info; }
 
 bool GpuDevice::damaged() const { return !state_->lost.empty(); }
 
-GpuDevice::Coldness GpuDevice::coldness(bool with_flush) {
+GpuDevice::Coldness GpuDevice::coldness(Regime::Cache by) {
   state_->require_alive();
-  const cuda::Coldness seen = state_->session->measurement.test_coldness(with_flush);
+  const cuda::Coldness seen = state_->session->measurement.test_coldness(by);
   return {.hot_ms = seen.hot_ms, .cold_ms = seen.cold_ms, .works = seen.works};
 }
 
@@ -213,9 +244,10 @@ Result GpuDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& p
   const StageProblem& problem = stage.stage.problem;
   return state.guarded(policy, [&](Result& result) {
     const Stopwatch verifying;
-    const Args args = state.bind_stage(problem, policy);
+    state.session->begin();
+    const Args args = state.bind_stage(problem, policy.seed);
     const Checks checks = state.references.of_stage(problem, policy.seed);
-    const cuda::Pipeline& pipeline = state.session->load(std::span(&stage, 1), args);
+    const cuda::Pipeline& pipeline = state.session->load(std::span(&stage, 1));
     const std::vector<Buffer> outputs = outputs_of(problem);
     judge(result, cuda::verify_on_device(*state.session, {.pipeline = pipeline,
                                                           .args = args,
@@ -226,7 +258,7 @@ Result GpuDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& p
     result.verify_ms = verifying.ms();
     if (result.outcome != Outcome::ok || state.use == Use::verify) return;
     const Stopwatch measuring;
-    time_into(result, state.session->measurement.measure(state.session->capture(pipeline), policy));
+    time_into(result, state.time_stage(problem, pipeline, policy));
     result.measure_ms = measuring.ms();
   });
 }

@@ -23,13 +23,13 @@ class GpuDevice : public Device {
                                 const MeasurePolicy& policy) override;
   [[nodiscard]] bool damaged() const override;
 
-  /// The cold-cache self-test: a read of a buffer that fits the L2 cache, straight after itself and after the flush, in ms.
+  /// The cold-cache self-test: a read of a buffer that fits the L2 cache, straight after itself and in a regime, in ms.
   struct Coldness {
     double hot_ms = 0, cold_ms = 0;
     bool works = false;
   };
-  /// Without the flush it must fail.
-  [[nodiscard]] Coldness coldness(bool with_flush = true);
+  /// `works` must be true for flush and rotation, and false for hot, which is the flush switched off.
+  [[nodiscard]] Coldness coldness(Regime::Cache by);
 
  private:
   struct State;

@@ -34,11 +34,22 @@ struct GpuSession {
     pipelines.clear();
     pool.begin();
   }
-  const Pipeline& load(std::span<const ExecutableStage> stages, const Args& args) {
-    return *pipelines.emplace_back(std::make_unique<Pipeline>(stages, args, gemms));
+  const Pipeline& load(std::span<const ExecutableStage> stages) {
+    return *pipelines.emplace_back(std::make_unique<Pipeline>(stages, gemms));
   }
-  const Graph& capture(const Pipeline& pipeline) {
-    return *graphs.emplace_back(std::make_unique<Graph>(stream.get(), [&](cudaStream_t s) { pipeline.enqueue(s); }));
+  /// Ready to be timed on the tensors of `copies`, until begin().
+  Copies prepare(const Pipeline& pipeline, const std::vector<Args>& copies, Regime::Launches launches) {
+    Copies ready;
+    for (const Args& args : copies) {
+      const Enqueue eager = [&pipeline, args](cudaStream_t s) { pipeline.enqueue(s, args); };
+      if (launches == Regime::Launches::eager) {
+        ready.push_back(eager);
+      } else {
+        const Graph& graph = *graphs.emplace_back(std::make_unique<Graph>(stream.get(), eager));
+        ready.push_back([&graph](cudaStream_t s) { graph.launch(s); });
+      }
+    }
+    return ready;
   }
 };
 

@@ -150,12 +150,12 @@ Inspection inspect(const StageProblem& problem, Buffer buffer, const void* data)
   return whole;
 }
 
-Timing timing_of(std::vector<double> samples, bool cold_l2) {
+Timing timing_of(std::vector<double> samples, Regime regime) {
   Timing timing;
   timing.median_ms = median(samples);
   timing.iqr_ms = interquartile_range(samples);
   timing.samples_ms = std::move(samples);
-  timing.cold_l2 = cold_l2;
+  timing.regime = regime;
   return timing;
 }
 
@@ -273,7 +273,7 @@ struct HostDevice::State {
   }
 
   void time(Result& result, std::vector<double> samples, const MeasurePolicy& policy) const {
-    if (result.outcome == Outcome::ok && use != Use::verify) result.timing = timing_of(std::move(samples), policy.cold_l2);
+    if (result.outcome == Outcome::ok && use != Use::verify) result.timing = timing_of(std::move(samples), policy.regime);
   }
 
   TrialledOutcome verify_plan(const StageProblem& whole, std::span<const ExecutableStage> stages, const std::vector<Step>& steps,

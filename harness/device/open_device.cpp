@@ -22,6 +22,26 @@ int ordinal_of(const std::string& name, std::string_view digits) {
 
 }  // namespace
 
+std::vector<std::string> devices_named(const std::string& list) {
+  if (list == "cuda:all") {
+    const DeviceList found = list_devices();
+    if (found.devices.empty()) throw Error(ExitCode::no_device, "cuda:all: there is no usable GPU: " + found.reason);
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < found.devices.size(); ++i) names.push_back(fmt::format("cuda:{}", i));
+    return names;
+  }
+  // A file's name may have commas in it; only one that a device's kind follows parts two devices.
+  std::vector<std::string> names{""};
+  for (std::size_t at = 0; at < list.size(); ++at) {
+    const std::string_view rest = std::string_view(list).substr(at + 1);
+    if (list[at] == ',' && (rest.starts_with("cuda:") || rest.starts_with("sim:")))
+      names.emplace_back();
+    else
+      names.back().push_back(list[at]);
+  }
+  return names;
+}
+
 std::unique_ptr<Device> open_device(const std::string& name, Use use, const HostOptions& host) {
   constexpr std::string_view cuda = "cuda:", replay = "replay:", cpu = "host:", simulated = "sim:";
   if (name == "cuda") return std::make_unique<GpuDevice>(0, use);

@@ -4,7 +4,7 @@
 
 namespace phitune::cuda {
 
-Pipeline::Pipeline(std::span<const ExecutableStage> stages, const Args& args, const GemmLibrary& gemms) : args_(args), gemms_(gemms) {
+Pipeline::Pipeline(std::span<const ExecutableStage> stages, const GemmLibrary& gemms) : gemms_(gemms) {
   for (const ExecutableStage& stage : stages) {
     const StageProblem& problem = stage.stage.problem;
     Step step{.problem = problem, .kernel = {}, .launch = {}};
@@ -20,16 +20,16 @@ Pipeline::Pipeline(std::span<const ExecutableStage> stages, const Args& args, co
   }
 }
 
-void Pipeline::enqueue(cudaStream_t stream) const {
+void Pipeline::enqueue(cudaStream_t stream, const Args& args) const {
   for (const Step& step : steps_) {
     if (step.problem.path == Path::library) {
       try {
-        gemms_.run(gemm_of(step.problem), gemm_pointers(step.problem, args_), stream);
+        gemms_.run(gemm_of(step.problem), gemm_pointers(step.problem, args), stream);
       } catch (const Error& refused) {
         throw NotRunnable(Outcome::launch_failed, refused.what());
       }
     } else {
-      step.kernel.launch(step.launch, &args_, stream);
+      step.kernel.launch(step.launch, &args, stream);
     }
   }
 }

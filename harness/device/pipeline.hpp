@@ -1,4 +1,4 @@
-// Loaded kernels of one or more stages with their arguments, ready to be put on a stream. Internal.
+// Loaded kernels of one or more stages, ready to be put on a stream. Internal.
 #pragma once
 
 #include <span>
@@ -24,10 +24,11 @@ class Pipeline {
  public:
   /// Loads every kernel. `gemms` must outlive it. Throws CudaError when one cannot be loaded, NotRunnable(pruned) when the
   /// GEMM library is needed and absent.
-  Pipeline(std::span<const ExecutableStage> stages, const Args& args, const GemmLibrary& gemms);
+  Pipeline(std::span<const ExecutableStage> stages, const GemmLibrary& gemms);
 
-  /// Puts all stages on the stream, in order. Throws NotRunnable(launch_failed) when the GEMM library refuses one.
-  void enqueue(cudaStream_t stream) const;
+  /// Puts all stages on the stream, in order, working on the tensors of `args`. Throws NotRunnable(launch_failed) when the GEMM library
+  /// refuses one.
+  void enqueue(cudaStream_t stream, const Args& args) const;
 
  private:
   struct Step {
@@ -36,7 +37,6 @@ class Pipeline {
     Launch launch;
   };
   std::vector<Step> steps_;
-  Args args_;
   const GemmLibrary& gemms_;
 };
 

@@ -52,11 +52,11 @@ Result not_recorded(std::string_view what, const std::string& recording) {
 }
 
 Result answer(const Result& recorded, const MeasurePolicy& policy) {
-  if (!recorded.timing || recorded.timing->cold_l2 == policy.cold_l2) return recorded;
+  if (!recorded.timing || recorded.timing->regime == policy.regime) return recorded;
   Result result;
   result.outcome = Outcome::pruned;
-  result.reason = fmt::format("not in the recording: it was measured with {} L2, and {} L2 was asked for",
-                              recorded.timing->cold_l2 ? "cold" : "warm", policy.cold_l2 ? "cold" : "warm");
+  result.reason = fmt::format("not in the recording: it was measured in the regime {}, and {} was asked for", to_string(recorded.timing->regime),
+                              to_string(policy.regime));
   return result;
 }
 

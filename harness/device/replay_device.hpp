@@ -24,7 +24,7 @@ class ReplayDevice : public Device {
 
   [[nodiscard]] const DeviceInfo& info() const override { return info_; }
 
-  /// The policy does not matter, but for cold_l2: a recording made the other way does not answer.
+  /// The policy does not matter, but for the regime: a recording of another one does not answer.
   Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) override;
   [[nodiscard]] std::optional<Trial> recall(const PlanStage& stage, const MeasurePolicy& policy) const override;
   std::vector<Result> run_plans(const Problem& problem, std::span<const std::vector<ExecutableStage>> plans,

@@ -104,10 +104,11 @@ Kind parse_fault(std::string_view text) { return kind_names.parse(text); }
 
 Simulation load_simulation(const std::filesystem::path& file) try {
   const toml::table table = toml::parse_file(file.string());
-  require_known(table, {"name", "delay_ms", "noise", "drift", "throttle_every", "throttle_factor", "fault"}, file);
+  require_known(table, {"name", "board", "delay_ms", "noise", "drift", "throttle_every", "throttle_factor", "fault"}, file);
   Simulation simulation;
   simulation.file = file;
   read(table, "name", simulation.name, file);
+  read(table, "board", simulation.board, file);
   read(table, "delay_ms", simulation.delay_ms, file);
   read(table, "noise", simulation.clock.noise, file);
   read(table, "drift", simulation.clock.drift, file);
@@ -126,13 +127,18 @@ Simulation load_simulation(const std::filesystem::path& file) try {
 SimulatedDevice::SimulatedDevice(Simulation simulation) : simulation_(std::move(simulation)), info_(nominal_device("sm_90a")) {
   require_present(simulation_);
   info_.name = simulation_.name;
-  info_.uuid = "SIM-" + simulation_.name;
+  info_.uuid = "SIM-" + simulation_.name + simulation_.board;
   info_.copy_tbps = 4;
   info_.matrix_tflops = 700;
   info_.emulated = true;
 }
 
 double SimulatedDevice::stage_ms(const PlanStage& stage) { return 1 + static_cast<double>(fnv1a(candidate_name(stage)) % 1000) / 1000; }
+
+double SimulatedDevice::stage_ms(const PlanStage& stage, Regime regime) {
+  const double share = regime.cache == Regime::Cache::hot ? 0.75 : regime.cache == Regime::Cache::rotation ? 0.9 : 1;
+  return share * stage_ms(stage) + (regime.launches == Regime::Launches::eager ? 0.004 : 0);
+}
 
 const SimulatedFault* SimulatedDevice::fault_of(const std::string& name) const {
   for (const SimulatedFault& fault : simulation_.faults) {
@@ -231,7 +237,7 @@ Result SimulatedDevice::run_stage(const ExecutableStage& stage, const MeasurePol
   Result result = verify(name, policy);
   if (result.outcome != Outcome::ok) return result;
   std::mt19937_64 rng(fnv1a(name) ^ policy.seed);
-  const double ms = stage_ms(stage.stage);
+  const double ms = stage_ms(stage.stage, policy.regime);
   result.timing = sample_alone([&](std::size_t) { return sample(ms, rng); }, policy);
   return result;
 }
@@ -247,7 +253,7 @@ std::vector<Result> SimulatedDevice::run_plans(const Problem& problem, std::span
     double ms = 0;
     for (const ExecutableStage& stage : plan) {
       stages.push_back(stage.stage);
-      ms += stage_ms(stage.stage);
+      ms += stage_ms(stage.stage, policy.regime);
     }
     // Faults of whole plans say so; a stage's fault shows in the stage's own trial.
     const std::string name = "plan " + candidate_name(problem, stages);

@@ -38,8 +38,8 @@ TensorPool::Entry& TensorPool::allocate(const std::string& key, std::int64_t byt
   }
 }
 
-void* TensorPool::input(const InputTensor& tensor) {
-  const std::string key = "input " + tensor.key();
+void* TensorPool::input(const InputTensor& tensor, std::size_t copy) {
+  const std::string key = fmt::format("input {} copy {}", tensor.key(), copy);
   if (const auto found = entries_.find(key); found != entries_.end()) {
     found->second.last_use = use_;
     return found->second.buffer.data();
@@ -49,9 +49,9 @@ void* TensorPool::input(const InputTensor& tensor) {
   return data;
 }
 
-void* TensorPool::gates(const StageProblem& stage, std::uint64_t seed, InputKind kind) {
+void* TensorPool::gates(const StageProblem& stage, std::uint64_t seed, InputKind kind, std::size_t copy) {
   const InputTensor log_g = input_tensor(Buffer::log_g, stage, seed, kind);
-  const std::string key = fmt::format("gates {} chunk {}", log_g.key(), stage.shape.chunk);
+  const std::string key = fmt::format("gates {} chunk {} copy {}", log_g.key(), stage.shape.chunk, copy);
   if (const auto found = entries_.find(key); found != entries_.end()) {
     found->second.last_use = use_;
     return found->second.buffer.data();
@@ -62,8 +62,8 @@ void* TensorPool::gates(const StageProblem& stage, std::uint64_t seed, InputKind
   return data;
 }
 
-void* TensorPool::scratch(const std::string& name, std::int64_t bytes) {
-  const std::string key = "scratch " + name;
+void* TensorPool::scratch(const std::string& name, std::int64_t bytes, std::size_t copy) {
+  const std::string key = fmt::format("scratch {} copy {}", name, copy);
   if (const auto found = entries_.find(key); found != entries_.end()) {
     if (found->second.buffer.size() >= static_cast<std::size_t>(bytes)) {
       found->second.last_use = use_;

@@ -25,12 +25,12 @@ class TensorPool {
   /// Starts a new use: pointers handed out before may be taken back from now on.
   void begin() { ++use_; }
 
-  /// The tensor, filled.
-  void* input(const InputTensor& tensor);
+  /// The tensor, filled. Equal contents stand in memory once per number of a copy.
+  void* input(const InputTensor& tensor, std::size_t copy = 0);
   /// Cumulative gates of the stage's chunks.
-  void* gates(const StageProblem& problem, std::uint64_t seed, InputKind kind);
+  void* gates(const StageProblem& problem, std::uint64_t seed, InputKind kind, std::size_t copy = 0);
   /// Memory without contents; asking again under the same name gives the same memory, or more.
-  void* scratch(const std::string& name, std::int64_t bytes);
+  void* scratch(const std::string& name, std::int64_t bytes, std::size_t copy = 0);
 
  private:
   struct Entry {

@@ -48,7 +48,7 @@ void run_poisoned(GpuSession& session, const Trialled& trial) {
   }
   // The candidate alone is on the clock: whatever filled its inputs is done before.
   session.stream.synchronize();
-  trial.pipeline.enqueue(stream);
+  trial.pipeline.enqueue(stream, trial.args);
   session.done.record(stream);
   wait_for(session.done, trial.timeout_ms);
 }

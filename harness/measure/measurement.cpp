@@ -5,16 +5,17 @@
 #include <algorithm>
 
 #include "harness/error.hpp"
+#include "harness/measure/rotation.hpp"
 
 namespace phitune::cuda {
 
 namespace {
 
-constexpr double kFlushOverL2 = 2.5;
+constexpr double kReadOverL2 = 0.4;
 constexpr int kColdnessSamples = 31;
 
 std::size_t flush_bytes(std::int64_t l2_bytes) {
-  const auto bytes = static_cast<std::size_t>(kFlushOverL2 * static_cast<double>(l2_bytes));
+  const auto bytes = static_cast<std::size_t>(kEvictOverL2 * static_cast<double>(l2_bytes));
   return std::max<std::size_t>(bytes, std::size_t{64} << 20) / 256 * 256;
 }
 
@@ -32,70 +33,88 @@ Measurement::Measurement(cudaStream_t stream, const Utilities& utilities, const 
 
 void Measurement::flush() const { check(cudaMemsetAsync(flush_.data(), 0, flush_.size(), stream_)); }
 
-Sample Measurement::sample(const Graph& graph, bool cold, double timeout_ms) {
-  // While the device is busy flushing, the host queues the rest, so that no launch latency lies between the events.
-  if (cold) flush();
+/// A candidate between two samples.
+struct Measurement::Running {
+  explicit Running(const Copies& its_copies) : copies(its_copies), turns(its_copies.size()) {}
+  const Copies& copies;
+  Turns turns;
+  std::size_t leads = 1;
+};
+
+Sample Measurement::sample(Running& running, const MeasurePolicy& policy) {
+  // While the device is busy with what comes before the events, the host queues the rest, so that no launch latency lies between them.
+  if (policy.regime.cache == Regime::Cache::flush) flush();
+  const Turn turn = running.turns.next(running.leads);
+  for (const std::size_t copy : turn.leads) running.copies[copy](stream_);
   start_.record(stream_);
-  graph.launch(stream_);
+  running.copies[turn.timed](stream_);
   stop_.record(stream_);
   Sample sample;
   // Clocks are asked for while there is work, not when the device has gone idle.
   sample.state = nvml_.look();
-  wait_for(stop_, timeout_ms);
+  wait_for(stop_, policy.timeout_ms);
   sample.ms = Event::elapsed_ms(start_, stop_);
   return sample;
 }
 
-void Measurement::warm_up(const Graph& graph, const MeasurePolicy& policy) {
-  for (int i = 0; i < policy.warmup; ++i) static_cast<void>(sample(graph, false, policy.timeout_ms));
+void Measurement::warm_up(Running& running, const MeasurePolicy& policy) {
+  double ms = sample(running, policy).ms;
+  for (int i = 1; i < policy.warmup; ++i) ms = std::min(ms, sample(running, policy).ms);
+  running.leads = lead_launches(policy.regime, ms);
 }
 
-Timing Measurement::measure(const Graph& graph, const MeasurePolicy& policy) {
-  if (policy.cold_l2) require_cold();
-  warm_up(graph, policy);
-  return sample_alone([&](std::size_t) { return sample(graph, policy.cold_l2, policy.timeout_ms); }, policy);
+Timing Measurement::measure(const Copies& candidate, const MeasurePolicy& policy) {
+  require_cold(policy.regime);
+  Running running(candidate);
+  warm_up(running, policy);
+  return sample_alone([&](std::size_t) { return sample(running, policy); }, policy);
 }
 
-std::vector<Timing> Measurement::measure_interleaved(std::span<const Graph* const> graphs, const MeasurePolicy& policy) {
-  if (graphs.empty()) return {};
-  if (policy.cold_l2) require_cold();
-  for (const Graph* graph : graphs) warm_up(*graph, policy);
+std::vector<Timing> Measurement::measure_interleaved(std::span<const Copies> candidates, const MeasurePolicy& policy) {
+  if (candidates.empty()) return {};
+  require_cold(policy.regime);
+  std::vector<Running> running;
+  for (const Copies& candidate : candidates) warm_up(running.emplace_back(candidate), policy);
   return sample_in_rounds(
-      graphs.size(), [&](std::size_t i) { return sample(*graphs[i], policy.cold_l2, policy.timeout_ms); }, policy);
+      candidates.size(), [&](std::size_t i) { return sample(running[i], policy); }, policy);
 }
 
-std::vector<double> Measurement::time_reads(const void* data, std::size_t bytes, bool cold) {
-  const Graph graph(stream_, [&](cudaStream_t) { utilities_.read(data, bytes); });
+std::vector<double> Measurement::time_reads(std::span<const DeviceBuffer> buffers, Regime::Cache cache) {
+  std::vector<Graph> graphs;
+  for (const DeviceBuffer& buffer : buffers) graphs.emplace_back(stream_, [&](cudaStream_t) { utilities_.read(buffer.data(), buffer.size()); });
+  Copies reads;
+  for (const Graph& graph : graphs) reads.push_back([&graph](cudaStream_t stream) { graph.launch(stream); });
+  const MeasurePolicy policy{.warmup = 3, .timeout_ms = 1000, .regime = {.cache = cache}};
+  Running running(reads);
+  warm_up(running, policy);
   std::vector<double> samples;
-  for (int i = 0; i < kColdnessSamples + 3; ++i) {
-    const double ms = sample(graph, cold, 1000).ms;
-    if (i >= 3) samples.push_back(ms);
-  }
+  for (int i = 0; i < kColdnessSamples; ++i) samples.push_back(sample(running, policy).ms);
   return samples;
 }
 
-const Coldness& Measurement::coldness() {
-  if (!tested_) coldness_ = test_coldness(true);
-  tested_ = true;
-  return coldness_;
-}
-
-Coldness Measurement::test_coldness(bool with_flush) {
+Coldness Measurement::test_coldness(Regime::Cache by) {
   // Less than half: large GPUs split the cache, and data of the far half is kept twice.
-  const auto bytes = static_cast<std::size_t>(0.4 * static_cast<double>(l2_bytes_)) / 256 * 256;
-  const DeviceBuffer buffer(bytes);
-  check(cudaMemsetAsync(buffer.data(), 0, bytes, stream_));
-  const std::vector<double> hot = time_reads(buffer.data(), bytes, false), cold = time_reads(buffer.data(), bytes, with_flush);
+  const auto bytes = static_cast<std::size_t>(kReadOverL2 * static_cast<double>(l2_bytes_)) / 256 * 256;
+  const std::size_t copies = by == Regime::Cache::rotation ? rotation_copies(static_cast<std::int64_t>(bytes), l2_bytes_).value() : 1;
+  std::vector<DeviceBuffer> buffers;
+  for (std::size_t i = 0; i < copies; ++i) {
+    buffers.emplace_back(bytes);
+    check(cudaMemsetAsync(buffers.back().data(), 0, bytes, stream_));
+  }
+  const std::vector<double> hot = time_reads({&buffers.front(), 1}, Regime::Cache::hot), cold = time_reads(buffers, by);
   return {.hot_ms = median(hot), .cold_ms = median(cold), .works = median_interval(cold)->low > median_interval(hot)->high};
 }
 
-void Measurement::require_cold() {
-  if (coldness().works) return;
-  throw Error(
-      ExitCode::failed,
-      fmt::format("the L2 flush does not make the cache cold: reading {:.1f} MiB takes {:.4f} ms hot and {:.4f} ms after the flush. "
-                  "Times would be hot ones called cold; ask for hot measurements, or report the device.",
-                  0.4 * static_cast<double>(l2_bytes_) / (1 << 20), coldness_.hot_ms, coldness_.cold_ms));
+void Measurement::require_cold(Regime regime) {
+  if (!regime.cold()) return;
+  if (!tested_.contains(regime.cache)) tested_[regime.cache] = test_coldness(regime.cache);
+  const Coldness& seen = tested_[regime.cache];
+  if (seen.works) return;
+  throw Error(ExitCode::failed,
+              fmt::format("the regime {} does not make the L2 cache cold: reading {:.1f} MiB takes {:.4f} ms hot and {:.4f} ms in it. Times "
+                          "would be hot ones called cold; ask for --regime hot, or report the device.",
+                          to_string(Regime{.cache = regime.cache}), kReadOverL2 * static_cast<double>(l2_bytes_) / (1 << 20), seen.hot_ms,
+                          seen.cold_ms));
 }
 
 }  // namespace phitune::cuda

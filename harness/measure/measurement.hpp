@@ -1,6 +1,8 @@
 // Timing graphs on a device: cold L2, events around each sample, as many samples as the policy asks for. Internal: CUDA types.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -26,35 +28,39 @@ class TimedOut : public std::runtime_error {
 /// Waits for everything on the stream; throws TimedOut after `timeout_ms`, hung when the stream is still busy as long again.
 void wait_for(const Event& event, double timeout_ms);
 
-/// Whether the flush makes the L2 cache cold, measured: a read of a buffer that fits it, straight after itself and after the flush.
+/// Whether a regime makes the L2 cache cold, measured: a read of a buffer that fits it, straight after itself and in the regime.
 struct Coldness {
   double hot_ms = 0, cold_ms = 0;
   bool works = false;  // the intervals of the two medians do not touch and cold is slower
 };
+
+/// Puts a candidate on the stream, working on one copy of its tensors.
+using Enqueue = std::function<void(cudaStream_t)>;
+/// A candidate with as many copies of its tensors as its regime needs (rotation.hpp).
+using Copies = std::vector<Enqueue>;
 
 class Measurement {
  public:
   /// All must outlive it. Allocates the flush buffer, more than twice the L2 cache.
   Measurement(cudaStream_t stream, const Utilities& utilities, const Nvml& nvml, std::int64_t l2_bytes);
 
-  /// Samples by events around one graph launch each, flushed before (outside the events) when the policy says cold.
-  /// Throws TimedOut, CudaError, and Error when coldness is asked for and the self-test found that the flush does not work.
-  Timing measure(const Graph& graph, const MeasurePolicy& policy);
+  /// Samples by events around one launch each; what the policy's regime asks for is done before, outside the events.
+  /// Throws TimedOut, CudaError, and Error when the regime is a cold one and the self-test found that it does not make the cache cold.
+  Timing measure(const Copies& candidate, const MeasurePolicy& policy);
 
-  /// Several graphs in shuffled rounds, so that drift meets all alike: equally many samples each.
-  std::vector<Timing> measure_interleaved(std::span<const Graph* const> graphs, const MeasurePolicy& policy);
+  /// Several candidates in shuffled rounds, so that drift meets all alike: equally many samples each.
+  std::vector<Timing> measure_interleaved(std::span<const Copies> candidates, const MeasurePolicy& policy);
 
-  /// Runs once, on first use; the answer is kept.
-  const Coldness& coldness();
-  /// The same with the flush switched on, or off, when it must find that the cache is not cold.
-  Coldness test_coldness(bool with_flush);
+  /// Measured anew. For `hot` it must find that the cache is not cold.
+  Coldness test_coldness(Regime::Cache by);
 
  private:
-  Sample sample(const Graph& graph, bool cold, double timeout_ms);
-  void warm_up(const Graph& graph, const MeasurePolicy& policy);
-  void require_cold();
+  struct Running;
+  Sample sample(Running& running, const MeasurePolicy& policy);
+  void warm_up(Running& running, const MeasurePolicy& policy);
+  void require_cold(Regime regime);
   void flush() const;
-  std::vector<double> time_reads(const void* data, std::size_t bytes, bool cold);
+  std::vector<double> time_reads(std::span<const DeviceBuffer> buffers, Regime::Cache cache);
 
   cudaStream_t stream_;
   const Utilities& utilities_;
@@ -62,8 +68,7 @@ class Measurement {
   std::int64_t l2_bytes_;
   DeviceBuffer flush_;
   Event start_, stop_;
-  Coldness coldness_;
-  bool tested_ = false;
+  std::map<Regime::Cache, Coldness> tested_;
 };
 
 }  // namespace phitune::cuda

@@ -32,7 +32,7 @@ class Seen {
     timing.samples_ms = samples_;
     timing.median_ms = median(samples_);
     timing.iqr_ms = interquartile_range(samples_);
-    timing.cold_l2 = policy.cold_l2;
+    timing.regime = policy.regime;
     timing.temperature_c = temperature_;
     timing.throttle_reasons = reasons_;
     timing.discarded = discarded_;

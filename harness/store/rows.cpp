@@ -76,7 +76,7 @@ void put(Binder& to, const std::optional<Timing>& timing) {
   }
   to.real(timing->median_ms).real(timing->iqr_ms);
   to.blob(timing->samples_ms.data(), timing->samples_ms.size() * sizeof(double));
-  to.integer(timing->cold_l2 ? 1 : 0).real(timing->sm_clock_mhz).real(timing->temperature_c).text(timing->throttle_reasons);
+  to.text(std::string(to_string(timing->regime))).real(timing->sm_clock_mhz).real(timing->temperature_c).text(timing->throttle_reasons);
   to.integer(timing->discarded).blob(timing->sm_clocks_mhz.data(), timing->sm_clocks_mhz.size() * sizeof(double));
 }
 
@@ -91,7 +91,7 @@ std::optional<Timing> read_timing(Reader& from) {
   timing.median_ms = median;
   timing.iqr_ms = iqr;
   timing.samples_ms = doubles(from.blob());
-  timing.cold_l2 = from.boolean();
+  timing.regime = parse_regime(from.text());
   timing.sm_clock_mhz = from.real();
   timing.temperature_c = from.real();
   timing.throttle_reasons = from.text();
@@ -148,13 +148,13 @@ std::optional<Resources> read_resources(Reader& from) {
   return resources;
 }
 
-std::string result_columns() { return fmt::format("outcome, reason, {}, {}, seed, verify_ms, measure_ms", timing_columns, error_columns); }
+std::string result_columns() { return fmt::format("outcome, reason, {}, {}, seed, verify_ms, measure_ms, board", timing_columns, error_columns); }
 
 void put(Binder& to, const Result& result) {
   to.text(std::string(to_string(result.outcome))).text(result.reason);
   put(to, result.timing);
   put(to, result.errors);
-  to.integer(static_cast<std::int64_t>(result.seed)).real(result.verify_ms).real(result.measure_ms);
+  to.integer(static_cast<std::int64_t>(result.seed)).real(result.verify_ms).real(result.measure_ms).text(result.board);
 }
 
 Result read_result(Reader& from) {
@@ -166,6 +166,7 @@ Result read_result(Reader& from) {
   result.seed = static_cast<std::uint64_t>(from.integer());
   result.verify_ms = from.real();
   result.measure_ms = from.real();
+  result.board = from.text();
   return result;
 }
 

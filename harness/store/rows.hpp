@@ -45,7 +45,7 @@ class Reader {
   int next_ = 0;
 };
 
-inline constexpr const char* timing_columns = "median_ms, iqr_ms, samples, cold_l2, sm_clock_mhz, temperature_c, throttle_reasons, discarded, sm_clocks";
+inline constexpr const char* timing_columns = "median_ms, iqr_ms, samples, regime, sm_clock_mhz, temperature_c, throttle_reasons, discarded, sm_clocks";
 inline constexpr const char* error_columns = "relative_l2, worst_row, worst_element, tolerance, rows_checked, bitwise_repeatable";
 inline constexpr const char* resource_columns = "registers, spill_bytes, static_shared_bytes, dynamic_shared_bytes, code_bytes";
 
@@ -56,9 +56,9 @@ void put(Binder& to, const std::optional<Resources>& resources);
 [[nodiscard]] std::optional<Errors> read_errors(Reader& from);
 [[nodiscard]] std::optional<Resources> read_resources(Reader& from);
 
-/// outcome, reason, timing, errors, seed, verify_ms, measure_ms: in this order in both kinds of trial.
+/// outcome, reason, timing, errors, seed, verify_ms, measure_ms, board: in this order in both kinds of trial.
 [[nodiscard]] std::string result_columns();
-inline constexpr int result_column_count = 20;
+inline constexpr int result_column_count = 21;
 void put(Binder& to, const Result& result);
 [[nodiscard]] Result read_result(Reader& from);
 

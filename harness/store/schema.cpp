@@ -243,7 +243,23 @@ CREATE TABLE plan_check (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}, {4, incidents}, {5, proofs}, {6, checks}};
+constexpr std::string_view regimes = R"sql(
+ALTER TABLE trial ADD COLUMN regime TEXT
+  CHECK (regime IN ('flush', 'rotation', 'hot', 'flush-eager', 'rotation-eager', 'hot-eager'));
+UPDATE trial SET regime = CASE cold_l2 WHEN 1 THEN 'flush' WHEN 0 THEN 'hot' END;
+ALTER TABLE trial DROP COLUMN cold_l2;
+ALTER TABLE plan_trial ADD COLUMN regime TEXT
+  CHECK (regime IN ('flush', 'rotation', 'hot', 'flush-eager', 'rotation-eager', 'hot-eager'));
+UPDATE plan_trial SET regime = CASE cold_l2 WHEN 1 THEN 'flush' WHEN 0 THEN 'hot' END;
+ALTER TABLE plan_trial DROP COLUMN cold_l2;
+)sql";
+
+constexpr std::string_view boards = R"sql(
+ALTER TABLE trial ADD COLUMN board TEXT NOT NULL DEFAULT '';
+ALTER TABLE plan_trial ADD COLUMN board TEXT NOT NULL DEFAULT '';
+)sql";
+
+constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}, {4, incidents}, {5, proofs}, {6, checks}, {7, regimes}, {8, boards}};
 
 }  // namespace
 

@@ -82,12 +82,13 @@ void put_result(Output& to, const Result& result) {
   to["seed"] = result.seed;
   to["verify_ms"] = number(result.verify_ms);
   to["measure_ms"] = number(result.measure_ms);
+  if (!result.board.empty()) to["board"] = result.board;
   if (const auto& timing = result.timing) {
     Output part;
     part["median_ms"] = number(timing->median_ms);
     part["iqr_ms"] = number(timing->iqr_ms);
     put_samples(part, timing->samples_ms);
-    part["cold_l2"] = timing->cold_l2;
+    part["regime"] = to_string(timing->regime);
     part["sm_clock_mhz"] = number(timing->sm_clock_mhz);
     part["temperature_c"] = number(timing->temperature_c);
     part["throttle_reasons"] = timing->throttle_reasons;
@@ -108,7 +109,8 @@ Timing timing_from(const Input& from) {
   timing.samples_ms = samples_from(from);
   timing.median_ms = number_from(from.at("median_ms"));
   timing.iqr_ms = number_from(from.at("iqr_ms"));
-  timing.cold_l2 = from.at("cold_l2").get<bool>();
+  // Recordings from before there were more regimes than two say whether the cache was cold.
+  timing.regime = parse_regime(from.contains("cold_l2") ? from.at("cold_l2").get<bool>() ? "flush" : "hot" : from.at("regime").get<std::string>());
   timing.sm_clock_mhz = number_from(from.at("sm_clock_mhz"));
   timing.temperature_c = number_from(from.at("temperature_c"));
   timing.throttle_reasons = from.at("throttle_reasons").get<std::string>();
@@ -143,6 +145,7 @@ Result result_from(const Input& from) {
   result.seed = from.at("seed").get<std::uint64_t>();
   result.verify_ms = number_from(from.at("verify_ms"));
   result.measure_ms = number_from(from.at("measure_ms"));
+  result.board = from.value("board", std::string());
   if (from.contains("timing")) result.timing = timing_from(from.at("timing"));
   if (from.contains("errors")) result.errors = errors_from(from.at("errors"));
   if (from.contains("checks"))

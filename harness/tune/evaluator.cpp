@@ -60,36 +60,64 @@ void Evaluator::compile_ahead(const StageProblem& stage, std::span<const Config>
 }
 
 Evaluator::Evaluated Evaluator::evaluate(const StageProblem& stage, const Config& config, double best_ms) {
-  Evaluated evaluated = look_up_or_try(stage, config, best_ms);
-  if (leads(evaluated.trial, lead_of(stage))) leads_[stage.key()] = evaluated.trial.result.timing->median_ms;
-  return evaluated;
+  Begun begun = begin(stage, config, best_ms);
+  if (begun.answer) return std::move(*begun.answer);
+  Result result = device_.run_stage(begun.candidate->executable, begun.policy);
+  return finish(std::move(*begun.candidate), std::move(result));
 }
 
-Evaluator::Evaluated Evaluator::look_up_or_try(const StageProblem& stage, const Config& config, double best_ms) {
+Evaluator::Begun Evaluator::begin(const StageProblem& stage, const Config& config, double best_ms) {
+  const auto answered = [](Evaluated answer) { return Begun{.answer = std::move(answer), .candidate = std::nullopt}; };
   if (auto answer = answer_without_code(stage, config, lead_of(stage))) {
-    if (const Trial* known = find_known(stage, config, answer->source_hash)) return {*known, false};
-    return remember(std::move(*answer));
+    if (const Trial* known = find_known(stage, config, answer->source_hash)) return answered(conclude(*known, false));
+    return answered(remember(std::move(*answer)));
   }
-  const std::string source = source_of(stage, config);
-  if (const Trial* known = find_known(stage, config, source.empty() ? source : compiler_.key(source))) return {*known, false};
+  const std::string source = source_of(stage, config), source_hash = source.empty() ? source : compiler_.key(source);
+  if (const Trial* known = find_known(stage, config, source_hash)) return answered(conclude(*known, false));
+  if (running_.contains(name_of(stage, config, source_hash))) return {.answer = std::nullopt, .candidate = std::nullopt, .wait = true};
   Candidate candidate = prepare_candidate(compiler_, device_.info(), stage, config);
-  if (candidate.trial.result.outcome == Outcome::ok) run(candidate, best_ms);
-  return remember(std::move(candidate.trial));
+  if (candidate.trial.result.outcome == Outcome::ok) return begin_run(std::move(candidate), best_ms);
+  return answered(remember(std::move(candidate.trial)));
 }
 
-void Evaluator::run(Candidate& candidate, double best_ms) {
+Evaluator::Begun Evaluator::begin_run(Candidate candidate, double best_ms) {
+  Begun begun;
   Trial& trial = candidate.trial;
   if (auto result = quarantined(candidate_name(candidate.executable.stage), trial.cubin_hash)) {
     trial.result = std::move(*result);
-    return;
+    begun.answer = remember(std::move(trial));
+    return begun;
   }
   trial.identity = identity_of(candidate.executable, device_, policy_);
-  if (take_over(trial, best_ms)) return;
-  MeasurePolicy policy = policy_;
-  policy.abandon_above_ms = best_ms;
+  if (running_.contains(trial.identity)) {
+    begun.wait = true;
+    return begun;
+  }
+  if (take_over(trial, best_ms)) {
+    begun.answer = remember(std::move(trial));
+    return begun;
+  }
+  begun.policy = policy_;
+  begun.policy.abandon_above_ms = best_ms;
   // A launch that takes so much longer than the best so far is of no use, and one that never ends should not hold up the sweep.
-  if (best_ms > 0) policy.timeout_ms = std::min(policy.timeout_ms, std::max(kLeastTimeoutMs, kTimeoutOverBest * best_ms));
-  trial.result = device_.run_stage(candidate.executable, policy);
+  if (best_ms > 0) begun.policy.timeout_ms = std::min(policy_.timeout_ms, std::max(kLeastTimeoutMs, kTimeoutOverBest * best_ms));
+  running_.insert(name_of(trial.problem, trial.config, trial.source_hash));
+  if (!trial.identity.empty()) running_.insert(trial.identity);
+  begun.candidate = std::move(candidate);
+  return begun;
+}
+
+Evaluator::Evaluated Evaluator::finish(Candidate candidate, Result result) {
+  Trial& trial = candidate.trial;
+  running_.erase(name_of(trial.problem, trial.config, trial.source_hash));
+  running_.erase(trial.identity);
+  trial.result = std::move(result);
+  return remember(std::move(trial));
+}
+
+Evaluator::Evaluated Evaluator::conclude(Trial trial, bool fresh) {
+  if (leads(trial, lead_of(trial.problem))) leads_[trial.problem.key()] = trial.result.timing->median_ms;
+  return {std::move(trial), fresh};
 }
 
 // The result of a trial of the same identity. One that was given up early, for being clearly slower than the best of its day, answers only
@@ -153,7 +181,7 @@ Evaluator::Evaluated Evaluator::remember(Trial trial) {
     batch.commit();
   }
   known_.emplace(name_of(trial.problem, trial.config, trial.source_hash), Known{trial, false});
-  return {std::move(trial), true};
+  return conclude(std::move(trial), true);
 }
 
 std::vector<Evaluator::ExecutablePlan> Evaluator::executables(std::span<const Plan> plans) {

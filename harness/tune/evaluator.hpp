@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -45,6 +46,16 @@ class Evaluator {
   /// `best_ms` > 0: the time to beat; a candidate that is clearly slower is not measured to the end.
   Evaluated evaluate(const StageProblem& stage, const Config& config, double best_ms = 0);
 
+  /// The two halves of evaluate(), for devices that run several at once: exactly one of the three is so.
+  struct Begun {
+    std::optional<Evaluated> answer;     // no run was needed
+    std::optional<Candidate> candidate;  // to be run under `policy`, and its result to be given to finish()
+    bool wait = false;                   // the same candidate, or the same machine code, is being run: begin again when that is finished
+    MeasurePolicy policy = {};
+  };
+  [[nodiscard]] Begun begin(const StageProblem& stage, const Config& config, double best_ms = 0);
+  Evaluated finish(Candidate candidate, Result result);
+
   /// The stages of each plan as the device runs them, their binaries from the compiler's memory or cache.
   struct ExecutablePlan {
     std::vector<ExecutableStage> stages;
@@ -72,9 +83,9 @@ class Evaluator {
   [[nodiscard]] std::optional<Trial> answer_without_code(const StageProblem& stage, const Config& config, double lead_ms) const;
   [[nodiscard]] const Trial* find_known(const StageProblem& stage, const Config& config, const std::string& source_hash);
   void quarantine(const Incident& incident);
-  void run(Candidate& candidate, double best_ms);
+  [[nodiscard]] Begun begin_run(Candidate candidate, double best_ms);
   [[nodiscard]] bool take_over(Trial& trial, double best_ms);
-  Evaluated look_up_or_try(const StageProblem& stage, const Config& config, double best_ms);
+  Evaluated conclude(Trial trial, bool fresh);
   Evaluated remember(Trial trial);
   [[nodiscard]] double lead_of(const StageProblem& stage) const;  // 0: nothing was right so far
 
@@ -88,6 +99,7 @@ class Evaluator {
   std::map<std::string, Known> known_;  // by stage problem, config and source: what makes a trial the same trial
   std::map<std::pair<std::string, std::string>, Incident> quarantine_;  // by subject and code
   std::map<std::string, double> leads_;                                 // least time of each stage problem so far
+  std::set<std::string> running_;                                       // names and identities of what was begun and is not finished
   std::size_t resumed_ = 0, shared_ = 0, same_code_ = 0;
 };
 

@@ -9,7 +9,7 @@ namespace phitune {
 namespace {
 
 // Rises when times mean something else: other inputs, another flush, another way to take samples.
-constexpr int kMeasuring = 1;
+constexpr int kMeasuring = 2;
 
 std::string text_of(const Launch& launch) {
   return fmt::format("{},{},{} {},{},{} {}", launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0], launch.block[1],
@@ -17,7 +17,7 @@ std::string text_of(const Launch& launch) {
 }
 
 std::string text_of(const MeasurePolicy& policy) {
-  return fmt::format("{} warmup {} samples {} to {} within {} seed {}", policy.cold_l2 ? "cold by flush" : "hot", policy.warmup,
+  return fmt::format("{} warmup {} samples {} to {} within {} seed {}", to_string(policy.regime), policy.warmup,
                      policy.min_samples, policy.max_samples, policy.target_relative_ci, policy.seed);
 }
 
@@ -30,7 +30,7 @@ std::string identity_of(const ExecutableStage& stage, const Device& device, cons
   Sha256 hash;
   hash.field(fmt::format("{}", kMeasuring)).field(stage.binary->cubin_hash);
   hash.field(text_of(stage_template(problem.stage, problem.path).launch(problem, stage.stage.config))).field(problem.key());
-  hash.field(info.uuid).field(info.name).field(info.architecture).field(info.driver).field(info.runtime).field(text_of(policy));
+  hash.field(info.name).field(info.architecture).field(info.driver).field(info.runtime).field(text_of(policy));
   return hash.hex();
 }
 

@@ -16,7 +16,7 @@ Json to_json(const MeasurePolicy& policy) {
           {"target_relative_ci", policy.target_relative_ci},
           {"abandon_above_ms", policy.abandon_above_ms},
           {"timeout_ms", policy.timeout_ms},
-          {"cold_l2", policy.cold_l2},
+          {"regime", to_string(policy.regime)},
           {"seed", policy.seed},
           {"seeds", policy.seeds},
           {"adversarial", policy.adversarial}};
@@ -30,7 +30,7 @@ MeasurePolicy policy_from(const Json& from) {
   from.at("target_relative_ci").get_to(policy.target_relative_ci);
   from.at("abandon_above_ms").get_to(policy.abandon_above_ms);
   from.at("timeout_ms").get_to(policy.timeout_ms);
-  from.at("cold_l2").get_to(policy.cold_l2);
+  policy.regime = parse_regime(from.at("regime").get<std::string>());
   from.at("seed").get_to(policy.seed);
   from.at("seeds").get_to(policy.seeds);
   from.at("adversarial").get_to(policy.adversarial);

@@ -91,11 +91,11 @@ TEST_F(PagesTest, ExplainsItselfAndPointsOutWhatIsFar) {
 
 TEST_F(PagesTest, WarmTimesAndThrottlingAreWarnedOf) {
   auto records = sample::records(seed_, false);
-  EXPECT_EQ(write_markdown(build_model(records, "now")).find("warm L2 cache, not cold"), std::string::npos);
-  records.winners[0].trial.result.timing->cold_l2 = false;
+  EXPECT_EQ(write_markdown(build_model(records, "now")).find("another regime"), std::string::npos);
+  records.winners[0].trial.result.timing->regime.cache = Regime::Cache::hot;
   records.winners[1].trial.result.timing->throttle_reasons = "power cap";
   const std::string text = write_markdown(build_model(records, "now"));
-  EXPECT_NE(text.find("warm L2 cache, not cold: headline"), std::string::npos);
+  EXPECT_NE(text.find("another regime than flush: headline (hot: a warm L2 cache, not a cold one)"), std::string::npos);
   EXPECT_NE(text.find("power cap"), std::string::npos);
 }
 

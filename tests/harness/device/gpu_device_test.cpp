@@ -3,10 +3,11 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
+#include <map>
 
 #include "harness/error.hpp"
 #include "harness/tune/candidate.hpp"
+#include "harness/verify/inputs.hpp"
 
 namespace phitune {
 namespace {
@@ -94,15 +95,17 @@ TEST_F(GpuDeviceTest, KnowsItselfAndItsRates) {
               info.driver.c_str(), info.copy_tbps, info.matrix_tflops);
 }
 
-TEST_F(GpuDeviceTest, TheFlushMakesTheCacheCold) {
-  const GpuDevice::Coldness seen = device->coldness();
-  std::printf("hot %.4f ms, cold %.4f ms\n", seen.hot_ms, seen.cold_ms);
-  EXPECT_TRUE(seen.works);
+TEST_F(GpuDeviceTest, TheFlushAndTheRotationMakeTheCacheCold) {
+  for (const Regime::Cache by : {Regime::Cache::flush, Regime::Cache::rotation}) {
+    const GpuDevice::Coldness seen = device->coldness(by);
+    std::printf("hot %.4f ms, cold %.4f ms\n", seen.hot_ms, seen.cold_ms);
+    EXPECT_TRUE(seen.works);
+  }
 }
 
 TEST_F(GpuDeviceTest, TheSelfTestFailsWithoutTheFlush) {
   // "Colder" must mean more than chance; a check that cannot fail proves nothing.
-  const GpuDevice::Coldness seen = device->coldness(false);
+  const GpuDevice::Coldness seen = device->coldness(Regime::Cache::hot);
   std::printf("hot %.4f ms, again hot %.4f ms\n", seen.hot_ms, seen.cold_ms);
   EXPECT_LT(seen.cold_ms, 1.1 * seen.hot_ms);
   EXPECT_FALSE(seen.works);
@@ -128,12 +131,49 @@ TEST_F(GpuDeviceTest, WholePlansAreRightOnEveryKindOfInput) {
     for (const StageProblem& problem : stages_of(problem_for(fusion), shape_for(fusion)))
       plan.push_back(executable(problem, first_config(problem)));
     const std::vector<std::vector<ExecutableStage>> plans{plan, plan};
-    for (const Result& result : device->run_plans(problem_for(fusion), plans, {})) {
+    MeasurePolicy policy;
+    policy.seeds = 2;
+    for (const Result& result : device->run_plans(problem_for(fusion), plans, policy)) {
       EXPECT_EQ(result.outcome, Outcome::ok) << to_string(fusion) << ": " << result.reason;
       ASSERT_TRUE(result.timing);
+      EXPECT_EQ(result.checks.size(), 2 + adversarial_kinds().size());
       EXPECT_GE(result.timing->samples_ms.size(), 10u);
     }
   }
+}
+
+TEST_F(GpuDeviceTest, EveryRegimeTimesStagesAndPlansAndTheColdOnesAgree) {
+  // Its tensors fit the cache, so that hot and cold differ.
+  const Problem problem = Problem::parse("b1 t8192 h4 d64 p2 bf16 ungated");
+  const std::vector<StageProblem> stages = stages_of(problem, {.fusion = Fusion::quadratic});
+  const ExecutableStage stage = executable(stages.front(), first_config(stages.front()));
+  const std::vector<std::vector<ExecutableStage>> plans{{stage}, {stage}};
+  std::map<std::string, double> ms;
+  for (const std::string& name : regime_names()) {
+    MeasurePolicy policy;
+    policy.regime = parse_regime(name);
+    policy.adversarial = false;
+    const Result alone = device->run_stage(stage, policy);
+    ASSERT_EQ(alone.outcome, Outcome::ok) << name << ": " << alone.reason;
+    EXPECT_EQ(alone.timing->regime, policy.regime);
+    ms[name] = alone.timing->median_ms;
+    for (const Result& plan : device->run_plans(problem, plans, policy)) {
+      ASSERT_EQ(plan.outcome, Outcome::ok) << name << ": " << plan.reason;
+      EXPECT_NEAR(plan.timing->median_ms, ms[name], 0.1 * ms[name]) << name << ": the plan is this one kernel";
+    }
+    std::printf("%-16s %.4f ms\n", name.c_str(), ms[name]);
+  }
+  EXPECT_NEAR(ms["rotation"], ms["flush"], 0.1 * ms["flush"]);
+  EXPECT_LT(ms["hot"], 1.02 * ms["flush"]);
+}
+
+TEST_F(GpuDeviceTest, WhatIsTooSmallToBeRotatedIsPrunedWithItsSize) {
+  const StageProblem problem = stages_of(Problem::parse("b1 t64 h1 d16 p2 bf16 ungated"), {.fusion = Fusion::quadratic}).front();
+  MeasurePolicy policy;
+  policy.regime.cache = Regime::Cache::rotation;
+  const Result result = device->run_stage(executable(problem, first_config(problem)), policy);
+  EXPECT_EQ(result.outcome, Outcome::pruned);
+  EXPECT_NE(result.reason.find("by rotation"), std::string::npos) << result.reason;
 }
 
 TEST_F(GpuDeviceTest, AKernelThatWritesNothingIsAWrongResult) {

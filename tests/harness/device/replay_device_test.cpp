@@ -116,10 +116,10 @@ TEST(ReplayDevice, MakesNothingUpForWhatWasNotRecorded) {
 TEST(ReplayDevice, DoesNotAnswerForTheOtherStateOfTheCache) {
   ReplayDevice device(example(), "r");
   MeasurePolicy warm;
-  warm.cold_l2 = false;
+  warm.regime.cache = Regime::Cache::hot;
   const Result result = device.run_stage(executable(stage_of(Stage::attention), 4), warm);
   EXPECT_EQ(result.outcome, Outcome::pruned);
-  EXPECT_NE(result.reason.find("measured with cold L2"), std::string::npos) << result.reason;
+  EXPECT_NE(result.reason.find("measured in the regime flush, and hot was asked for"), std::string::npos) << result.reason;
 }
 
 TEST(ReplayDevice, PlansAreAnsweredInTheOrderAsked) {

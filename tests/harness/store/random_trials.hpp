@@ -115,7 +115,7 @@ class RandomTrials {
     }
     timing.median_ms = timing.samples_ms.front();
     timing.iqr_ms = real(0, 0.1);
-    timing.cold_l2 = chance(0.9);
+    timing.regime = parse_regime(regime_names()[static_cast<std::size_t>(integer(0, 5))]);
     timing.sm_clock_mhz = 1980;
     timing.temperature_c = 41;
     if (chance(0.1)) timing.throttle_reasons = "sw_power_cap";
@@ -129,6 +129,7 @@ class RandomTrials {
     result.outcome = outcome;
     result.seed = static_cast<std::uint64_t>(integer(0, std::numeric_limits<std::int64_t>::max())) * 2 + 1;
     result.verify_ms = real(0, 50);
+    if (chance(0.3)) result.board = "GPU-" + hex(32);
     if (outcome != Outcome::ok) result.reason = "because \"of\" naïve\nlog line " + hex(8);
     if (outcome == Outcome::ok) {
       result.timing = timing();
@@ -201,7 +202,7 @@ inline StoreOptions test_options(OpenMode mode = OpenMode::create) {
 
 inline bool equal(const Result& a, const Result& b) {
   return a.outcome == b.outcome && a.reason == b.reason && a.timing == b.timing && a.errors == b.errors && a.checks == b.checks &&
-         a.seed == b.seed && a.verify_ms == b.verify_ms && a.measure_ms == b.measure_ms;
+         a.seed == b.seed && a.verify_ms == b.verify_ms && a.measure_ms == b.measure_ms && a.board == b.board;
 }
 
 inline bool equal(const Trial& a, const Trial& b) {

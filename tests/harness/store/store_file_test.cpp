@@ -82,6 +82,25 @@ TEST(StoreFile, AnOldFileIsMigratedWhenOpenedForWriting) {
   EXPECT_EQ(database.execAndGet("SELECT reason FROM trial_view").getString(), "too big");
 }
 
+TEST(StoreFile, WhatWasColdBecomesFlushAndWhatWasWarmHot) {
+  TemporaryFolder folder;
+  write_version_1(folder / "old.db");
+  {
+    SQLite::Database database((folder / "old.db").string(), SQLite::OPEN_READWRITE);
+    for (const char* cold : {"1", "0"})
+      database.exec(std::string("INSERT INTO trial (sweep_id, stage_problem_id, config, outcome, reason, median_ms, iqr_ms, samples, cold_l2, "
+                                "sm_clock_mhz, temperature_c, throttle_reasons, seed, verify_ms, measure_ms, compile_ms, cache_hit, cubin_hash, "
+                                "source_hash, created_at) VALUES (1, 1, 'warps=1") +
+                    cold + "', 'ok', '', 1.5, 0.1, x'', " + cold + ", 0, 0, '', 7, 0, 0, 0, 0, '', '', '2024-01-01T00:30:00Z')");
+  }
+  Store store(folder / "old.db", test_options());
+  const std::vector<StoredTrial> trials = store.trials({.outcome = Outcome::ok});
+  ASSERT_EQ(trials.size(), 2U);
+  EXPECT_EQ(to_string(trials[0].trial.result.timing->regime), "flush");
+  EXPECT_EQ(to_string(trials[1].trial.result.timing->regime), "hot");
+  EXPECT_EQ(trials[0].trial.result.timing->median_ms, 1.5);
+}
+
 TEST(StoreFile, AnOldFileIsReadAsItIs) {
   TemporaryFolder folder;
   write_version_1(folder / "old.db");

@@ -165,12 +165,47 @@ TEST_F(EvaluatorTest, WhatWasMeasuredUnderOtherConditionsIsMeasuredAgain) {
   EXPECT_EQ(again({}, Reuse::any_sweep), 0u);
   EXPECT_EQ(again({}, Reuse::this_sweep), 1u) << "asked for";
   MeasurePolicy hot, seeded, effort;
-  hot.cold_l2 = false;
+  hot.regime.cache = Regime::Cache::hot;
   seeded.seed = 77;
   effort.max_samples = 99;
   EXPECT_EQ(again(hot, Reuse::any_sweep), 1u);
   EXPECT_EQ(again(seeded, Reuse::any_sweep), 1u);
   EXPECT_EQ(again(effort, Reuse::any_sweep), 1u);
+}
+
+TEST_F(EvaluatorTest, AnotherBoardOfTheModelTakesOverWhatTheFirstMeasured) {
+  class Board : public SyntheticDevice {
+   public:
+    explicit Board(const std::string& name) { other_.uuid = "GPU-other", other_.name = name; }
+    [[nodiscard]] const DeviceInfo& info() const override { return other_; }
+    DeviceInfo other_ = testing_support::synthetic_info();
+  } twin(device.info().name), stranger("NVIDIA Other");
+  Compiler compiler(compiling());
+  Evaluator before(device, compiler, store, sweep, {});
+  static_cast<void>(before.evaluate(stage, configs[0]));
+  for (Board* board : {&twin, &stranger}) {
+    SweepInfo info;
+    info.device = board->info();
+    Evaluator after(*board, compiler, store, store.begin_sweep(info).id, {});
+    static_cast<void>(after.evaluate(stage, configs[0]));
+  }
+  EXPECT_EQ(twin.stages_run.size(), 0u);
+  EXPECT_EQ(stranger.stages_run.size(), 1u) << "another model is another device";
+}
+
+TEST_F(EvaluatorTest, WhatIsBeingRunIsWaitedForAndRunOnce) {
+  Compiler compiler(compiling());
+  Evaluator evaluator(device, compiler, store, sweep, {});
+  Evaluator::Begun first = evaluator.begin(stage, configs[0]);
+  ASSERT_TRUE(first.candidate);
+  EXPECT_TRUE(evaluator.begin(stage, configs[0]).wait);
+  const Evaluator::Begun other = evaluator.begin(stage, configs[1]);
+  EXPECT_TRUE(other.candidate) << "another candidate need not wait";
+  static_cast<void>(evaluator.finish(std::move(*first.candidate), timed(7)));
+  const Evaluator::Begun again = evaluator.begin(stage, configs[0]);
+  ASSERT_TRUE(again.answer);
+  EXPECT_FALSE(again.answer->fresh);
+  EXPECT_EQ(again.answer->trial.result.timing->median_ms, 7);
 }
 
 TEST_F(EvaluatorTest, WhatWasGivenUpEarlyDoesNotAnswerWhereItMayLead) {

@@ -17,7 +17,7 @@ using testing_support::workers;
 
 class FaultSweepTest : public testing::Test {
  protected:
-  SweepSummary sweep_on(const std::string& text, const std::string& database, double deadline_ms = 0) {
+  SweepSummary sweep_on(const std::string& text, const std::string& database, double deadline_ms = 0, Regime regime = {}) {
     SupervisedDevice device(simulation(folder_, text), Use::measure, workers(deadline_ms));
     Compiler compiler({device.info().architecture, PHITUNE_TEST_CACHE, 0});
     Store store(folder_ / database);
@@ -30,6 +30,7 @@ class FaultSweepTest : public testing::Test {
     options.search.seed = 5;
     options.stage_policy.timeout_ms = options.final_policy.timeout_ms = 20;
     options.stage_policy.seed = options.final_policy.seed = options.search.seed;
+    options.stage_policy.regime = options.final_policy.regime = regime;
     Progress silent(Progress::Style::silent);
     const std::atomic<bool> stop{false};
     SweepSummary summary = sweep(suite_of({"b1 t512 h1 d16 p1 bf16 ungated none"}), device, compiler, store, options, silent, stop);
@@ -156,6 +157,49 @@ TEST_F(FaultSweepTest, APlanThatIsWrongOnAnotherSeedOrOnAdversarialInputsAloneCa
     }
     EXPECT_EQ(wrong, 1u);
   }
+}
+
+TEST_F(FaultSweepTest, ARegimeIsPartOfATrialsIdentityAndWinnersDefendWithinTheirOwn) {
+  const auto in = [&](const std::string& regime) { return sweep_on("", "regimes.db", 0, parse_regime(regime)); };
+  EXPECT_EQ(in("flush").same_code, 0u);
+  const SweepSummary hot = in("hot");
+  EXPECT_EQ(hot.same_code, 0u) << "a cold time does not answer for a hot one";
+  const SweepSummary again = in("hot");
+  Store store(folder_ / "regimes.db");
+  const std::vector<StoredTrial> rows = store.trials({.sweep = hot.sweep.id});
+  EXPECT_EQ(again.same_code, std::ranges::count_if(rows, [](const StoredTrial& row) { return !row.trial.identity.empty(); })) << "and a hot one does";
+  std::map<std::string, std::vector<double>> medians;
+  for (const StoredTrial& row : store.trials())
+    if (row.trial.result.timing) medians[std::string(to_string(row.trial.result.timing->regime))].push_back(row.trial.result.timing->median_ms);
+  EXPECT_EQ(medians.size(), 2u);
+  ASSERT_TRUE(hot.problems[0].winner);
+  EXPECT_EQ(hot.problems[0].winner->result.timing->regime.cache, Regime::Cache::hot);
+  const std::vector<Winner> winners = store.winners();
+  ASSERT_EQ(winners.size(), 1u);
+  EXPECT_EQ(winners[0].plan_trial.trial.result.timing->regime.cache, Regime::Cache::hot) << "the sweep of another regime has its own winner";
+}
+
+TEST_F(FaultSweepTest, NoiseDriftAndThrottlingAreStoredAndDoNotPickTheWinner) {
+  const SweepSummary calm = sweep_on("", "calm.db");
+  const SweepSummary rough = sweep_on("noise = 0.01\ndrift = 0.02\nthrottle_every = 7\nthrottle_factor = 1.4\n", "rough.db");
+  ASSERT_TRUE(calm.problems[0].winner);
+  ASSERT_TRUE(rough.problems[0].winner);
+  EXPECT_EQ(rough.problems[0].winner->plan, calm.problems[0].winner->plan);
+  std::int64_t discarded = 0;
+  for (const auto& [name, trial] : trials("rough.db")) {
+    if (!trial.result.timing) continue;
+    const Timing& timing = *trial.result.timing;
+    discarded += timing.discarded;
+    EXPECT_EQ(timing.throttle_reasons, timing.discarded > 0 ? "hardware thermal" : "");
+    EXPECT_EQ(timing.sm_clocks_mhz.size(), timing.samples_ms.size());
+    for (const double ms : timing.samples_ms) EXPECT_LT(ms, 1.2 * timing.median_ms) << "a throttled sample was kept";
+  }
+  EXPECT_GT(discarded, 10);
+  for (const PlanTrial& finalist : rough.problems[0].finalists)
+    if (finalist.standing) {
+      EXPECT_GT(finalist.result.timing->discarded, 0);
+      EXPECT_LE(finalist.standing->low, finalist.standing->high);
+    }
 }
 
 TEST_F(FaultSweepTest, ALostDeviceEndsTheWorkerAndNotTheSweep) {
