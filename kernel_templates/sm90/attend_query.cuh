@@ -47,17 +47,16 @@ struct AttendQuery {
   /// Works that run at the same time share chunks, so that S comes from L2; each block meets early and late rows of chunks in turn, so
   /// that they end together. False when the work has no rows.
   PHITUNE_DEVICE bool set_work(int work) {
-    const int row_count = row_tiles();
-    int rest = work / row_count;
-    const int turns = grid_size_x() / row_count;
-    const int tile = (work + (turns > 0 ? rest / turns : 0)) % row_count;
-    const int group = args.hq / args.hk;
-    const int head_in_group = rest % group;
+    // (Unsigned: several divisions by numbers that the compiler does not know.)
+    const u32 row_count = row_tiles(), group = static_cast<u32>(args.hq) / args.hk, turns = static_cast<u32>(grid_size_x()) / row_count;
+    u32 rest = static_cast<u32>(work) / row_count;
+    const u32 tile = (work + (turns > 0 ? rest / turns : 0)) % row_count;
+    const u32 head_in_group = rest % group;
     rest /= group;
-    chunk = rest % args.chunks;
-    rest /= args.chunks;
-    kv_head = rest % args.hk;
-    batch = rest / args.hk;
+    chunk = rest % static_cast<u32>(args.chunks);
+    rest /= static_cast<u32>(args.chunks);
+    kv_head = rest % static_cast<u32>(args.hk);
+    batch = rest / static_cast<u32>(args.hk);
     head = kv_head * group + head_in_group;
     start = chunk * args.chunk;
     length = args.t - start < args.chunk ? args.t - start : args.chunk;
@@ -267,7 +266,7 @@ struct AttendQuery {
       rows.scale({factor[0], factor[0]});
     }
     // Tiles past a warpgroup's own rows have nothing for it.
-    const int last_row = first + (thread_index() / 128 + 1) * 64 - 1;
+    const int last_row = first + (warp() / 4 + 1) * 64 - 1;
     const int own = last_row / keys + 1 < tiles ? last_row / keys + 1 : tiles;
     const Ring ring{turn};
     attend(rows, query_tile, own, ring);
