@@ -201,6 +201,10 @@ TEST_F(EvaluatorTest, WhatIsBeingRunIsWaitedForAndRunOnce) {
   EXPECT_TRUE(evaluator.begin(stage, configs[0]).wait);
   const Evaluator::Begun other = evaluator.begin(stage, configs[1]);
   EXPECT_TRUE(other.candidate) << "another candidate need not wait";
+  const StageProblem gemm =
+      make_stage_problem(problem, PlanShape::parse("materialized c256 d_tile16 state_bf16 partial_bf16"), Stage::update_gemm);
+  EXPECT_TRUE(evaluator.begin(gemm, {}).candidate);
+  EXPECT_TRUE(evaluator.begin(gemm, {}).wait) << "what has no machine code of ours is known by its name";
   static_cast<void>(evaluator.finish(std::move(*first.candidate), timed(7)));
   const Evaluator::Begun again = evaluator.begin(stage, configs[0]);
   ASSERT_TRUE(again.answer);
