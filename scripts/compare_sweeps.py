@@ -1,39 +1,66 @@
 #!/usr/bin/env python3
-"""Two `phitune sweep --json` summaries of one suite: whether the winners are the same, how far their medians are apart, how wide the final intervals are."""
+"""Two `phitune sweep --json` summaries of one suite: whether the winners are the same, how far their medians are apart, how wide the final intervals are.
+
+  scripts/compare_sweeps.py first.json second.json --json twice.json
+
+A winner is "same", or "tied" when each sweep found that it cannot tell the two plans apart (they lie in both sets of tied plans), or "other". The code is 0 when
+none is "other"."""
+import argparse
 import json
+import pathlib
 import sys
 
 
 def by_problem(path):
-    with open(path) as file:
-        return {row["problem"]: row for row in json.load(file)["problems"]}
+    return {row["problem"]: row for row in json.loads(pathlib.Path(path).read_text())["problems"]}
+
+
+def tied(row):
+    """Plans that could not be told apart from the fastest."""
+    return [finalist["plan"] for finalist in row.get("finalists", []) if finalist["tied"]]
 
 
 def width(row):
-    """The widest interval of a paired difference among the plans that could not be told apart, in per cent."""
+    """The widest interval of a paired difference among them, in per cent."""
     return max((100 * (f["difference_high"] - f["difference_low"]) for f in row.get("finalists", []) if f["tied"]), default=0.0)
 
 
-def main(first, second):
-    a, b = by_problem(first), by_problem(second)
-    same, apart, widest = 0, 0.0, 0.0
+def compare(x, y):
+    """One problem in two sweeps; `winner` is "none" when one of them has no winner."""
+    if "winner" not in x or "winner" not in y:
+        return {"name": x["name"], "winner": "none", "reason": x.get("reason") or y.get("reason") or "the second sweep did not run it"}
+    plans = [row["winner"]["plan"] for row in (x, y)]
+    winner = "same" if plans[0] == plans[1] else "tied" if all(plan in tied(row) for plan in plans for row in (x, y)) else "other"
+    first, second = (row["winner"]["median_ms"] for row in (x, y))
+    return {"name": x["name"], "winner": winner, "first_ms": first, "second_ms": second, "apart": abs(second / first - 1), "tied": [len(tied(row)) for row in (x, y)],
+            "width_percent": max(width(x), width(y)), "plans": plans}
+
+
+def main(words=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("first")
+    parser.add_argument("second")
+    parser.add_argument("--json", metavar="FILE")
+    arguments = parser.parse_args(words)
+    a, b = by_problem(arguments.first), by_problem(arguments.second)
+    rows = [compare(a[problem], b.get(problem, {})) for problem in a]
     print(f"{'problem':<40}{'first ms':>10}{'second ms':>10}{'apart %':>9}{'tied':>10}{'width %':>9}  winner")
-    for problem in a:
-        x, y = a[problem], b.get(problem, {})
-        if "winner" not in x or "winner" not in y:
-            print(f"{x['name']:<40}  no winner: {x.get('reason') or y.get('reason')}")
+    for row in rows:
+        if row["winner"] == "none":
+            print(f"{row['name']:<40}  no winner: {row['reason']}")
             continue
-        difference = 100 * abs(y["winner"]["median_ms"] / x["winner"]["median_ms"] - 1)
-        equal = x["winner"]["plan"] == y["winner"]["plan"]
-        same += equal
-        apart, widest = max(apart, difference), max(widest, width(x), width(y))
-        tied = "/".join(str(sum(f["tied"] for f in row["finalists"])) for row in (x, y))
-        print(f"{x['name']:<40}{x['winner']['median_ms']:>10.4f}{y['winner']['median_ms']:>10.4f}{difference:>9.2f}{tied:>10}{max(width(x), width(y)):>9.2f}  {'same' if equal else 'other'}")
-        if not equal:
-            print(f"    {x['winner']['plan']}\n    {y['winner']['plan']}")
-    print(f"{same} of {len(a)} winners the same; largest difference of medians {apart:.2f} %; widest final interval {widest:.2f} %")
-    return 0 if same == len(a) else 1
+        print(f"{row['name']:<40}{row['first_ms']:>10.4f}{row['second_ms']:>10.4f}{100 * row['apart']:>9.2f}{'/'.join(map(str, row['tied'])):>10}{row['width_percent']:>9.2f}  {row['winner']}")
+        if row["winner"] != "same":
+            print("    " + "\n    ".join(row["plans"]))
+    counts = {word: sum(row["winner"] == word for row in rows) for word in ("same", "tied", "other", "none")}
+    seen = [row for row in rows if row["winner"] != "none"]
+    summary = {**counts, "largest_apart": max((row["apart"] for row in seen), default=0.0), "widest_percent": max((row["width_percent"] for row in seen), default=0.0)}
+    print(f"{counts['same']} of {len(rows)} winners the same, {counts['tied']} tied in both sweeps, {counts['other']} other; largest difference of medians "
+          f"{100 * summary['largest_apart']:.2f} %; widest final interval {summary['widest_percent']:.2f} %")
+    if arguments.json:
+        pathlib.Path(arguments.json).write_text(json.dumps({"summary": summary, "problems": rows}, indent=1) + "\n")
+    return 0 if counts["other"] == 0 else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3]))
+    sys.exit(main())
