@@ -60,6 +60,14 @@ struct Regime {
 [[nodiscard]] Regime parse_regime(std::string_view text);
 [[nodiscard]] std::vector<std::string> regime_names();
 
+/// Why a candidate was not measured to the end: it is slower than the best one of its stage problem was. `low` and `high` bound the ratio
+/// of its time to that one's with 95 % confidence (harness/measure/statistics.hpp, ratio_interval).
+struct Beaten {
+  double by_ms = 0;  // median of the best one
+  double low = 0, high = 0;
+  bool operator==(const Beaten&) const = default;
+};
+
 /// Times of one kernel or graph on the device, with what is needed to doubt them.
 struct Timing {
   std::vector<double> samples_ms;  // all of them, in order
@@ -71,6 +79,7 @@ struct Timing {
   std::string throttle_reasons;    // of all samples, also those thrown away; empty: none seen or not available
   int discarded = 0;               // samples thrown away because the device was throttled while they were taken
   std::vector<double> sm_clocks_mhz;  // of each sample; empty: not available
+  std::optional<Beaten> beaten = {};  // of stage trials that were given up early
   bool operator==(const Timing&) const = default;
 };
 

@@ -63,6 +63,7 @@ int info(const DbFlags& flags) {
                                 {"stage_problems", info.stage_problems},
                                 {"trials", info.trials},
                                 {"outcomes", outcomes},
+                                {"beaten", {{"trials", info.beaten}, {"at_least", info.beaten_by_at_least}}},
                                 {"plans", info.plans},
                                 {"plan_trials", info.plan_trials},
                                 {"winners", info.winners},
@@ -83,6 +84,9 @@ int info(const DbFlags& flags) {
   fmt::print("{} ({}); {} of {}; {} ({:.1f} MB)\n", counted(info.trials, "stage trial"), by_outcome.empty() ? "none" : by_outcome,
              counted(info.plan_trials, "trial"), counted(info.plans, "whole plan"), counted(info.binaries, "kernel"),
              megabytes(info.binary_bytes));
+  if (info.beaten > 0)
+    fmt::print("{} given up early, each proven slower than the best of its stage problem by {:.1f} % or more (95 %)\n",
+               counted(info.beaten, "stage trial"), 100 * (info.beaten_by_at_least - 1));
   for (const SweepInfo& sweep : store.sweeps()) {
     fmt::print("sweep {:>3}  {}{}  {}  {} seed {}  {}{}  {} .. {}\n", sweep.id, sweep.device.name,
                sweep.device.replayed ? " (replayed)" : "", sweep.suite, sweep.strategy, sweep.seed, to_string(sweep.status),

@@ -69,7 +69,9 @@ Timing sample_alone(const TakeSample& take, const MeasurePolicy& policy) {
     else
       seen.keep(sample);
   }
-  return seen.timing(policy);
+  Timing timing = seen.timing(policy);
+  timing.beaten = beaten(timing.samples_ms, policy);
+  return timing;
 }
 
 std::vector<Timing> sample_in_rounds(std::size_t candidates, const TakeSample& take, const MeasurePolicy& policy) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <vector>
 
@@ -13,8 +14,7 @@ namespace {
 
 constexpr std::size_t kContenderSamples = 10;
 constexpr double kContenderShare = 1.1;
-constexpr double kBeatenBySample = 3;
-constexpr double kBeatenByAll = 1.25;
+constexpr double kBeatenBeyond = 1.05;
 constexpr double kUnstableShare = 0.25;
 constexpr double kUnstableMs = 0.003;
 
@@ -25,7 +25,7 @@ std::vector<double> sorted(std::span<const double> samples) {
 }
 
 bool is_contender(std::span<const double> samples, const MeasurePolicy& policy) {
-  return policy.abandon_above_ms <= 0 || median(samples) <= kContenderShare * policy.abandon_above_ms;
+  return policy.time_to_beat_ms <= 0 || median(samples) <= kContenderShare * policy.time_to_beat_ms;
 }
 
 bool is_narrow(std::span<const double> samples, double target) {
@@ -33,11 +33,22 @@ bool is_narrow(std::span<const double> samples, double target) {
   return interval && interval->high - interval->low <= target * median(samples);
 }
 
-bool is_beaten(std::span<const double> samples, const MeasurePolicy& policy) {
-  if (policy.abandon_above_ms <= 0) return false;
-  const auto [fastest, slowest] = std::ranges::minmax(samples);
-  if (samples.size() == 1 && slowest > kBeatenBySample * policy.abandon_above_ms) return true;
-  return samples.size() >= static_cast<std::size_t>(policy.min_samples) && fastest > kBeatenByAll * policy.abandon_above_ms;
+// The most pairs that may lie the wrong way round before "both are alike" is believed with more than 2.5 %; nothing when none may. Of m and
+// n samples of the same distribution, u pairs do in as many orders as q^u has in the Gaussian binomial coefficient (Mann and Whitney 1947).
+std::optional<std::size_t> pairs_allowed(std::size_t m, std::size_t n) {
+  std::vector<double> orders(m * n + 1, 0);
+  orders[0] = 1;
+  for (std::size_t i = 1; i <= n; ++i) {
+    for (std::size_t u = orders.size(); u-- > m + i;) orders[u] -= orders[u - m - i];
+    for (std::size_t u = i; u < orders.size(); ++u) orders[u] += orders[u - i];
+  }
+  const double all = std::accumulate(orders.begin(), orders.end(), 0.0);
+  double tail = 0;
+  for (std::size_t u = 0; u < orders.size(); ++u) {
+    tail += orders[u] / all;
+    if (tail > 0.025) return u > 0 ? std::optional(u - 1) : std::nullopt;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -70,6 +81,23 @@ std::optional<Interval> median_interval(std::span<const double> samples) {
   return Interval{.low = ordered[l - 1], .high = ordered[n - l]};
 }
 
+std::optional<Interval> ratio_interval(std::span<const double> a, std::span<const double> b) {
+  if (a.empty() || b.empty()) return std::nullopt;
+  const auto allowed = pairs_allowed(a.size(), b.size());
+  if (!allowed) return std::nullopt;
+  std::vector<double> ratios;
+  for (const double of_a : a)
+    for (const double of_b : b) ratios.push_back(of_a / of_b);
+  std::ranges::sort(ratios);
+  return Interval{.low = ratios[*allowed], .high = ratios[ratios.size() - 1 - *allowed]};
+}
+
+std::optional<Beaten> beaten(std::span<const double> samples, const MeasurePolicy& policy) {
+  const auto ratio = ratio_interval(samples, policy.samples_to_beat);
+  if (!ratio || ratio->low <= kBeatenBeyond) return std::nullopt;
+  return Beaten{.by_ms = policy.time_to_beat_ms, .low = ratio->low, .high = ratio->high};
+}
+
 std::vector<double> paired_differences(std::span<const double> a, std::span<const double> b) {
   if (a.size() != b.size()) throw std::invalid_argument("paired samples must be equally many");
   std::vector<double> differences(a.size());
@@ -91,7 +119,7 @@ bool settled(std::span<const std::vector<double>> candidates, double target) {
 
 Next next_step(std::span<const double> samples, const MeasurePolicy& policy) {
   if (samples.empty()) return Next::sample;
-  if (is_beaten(samples, policy)) return Next::abandon;
+  if (beaten(samples, policy)) return Next::abandon;
   if (samples.size() >= static_cast<std::size_t>(std::max(1, policy.max_samples))) return Next::stop;
   std::size_t needed = static_cast<std::size_t>(std::max(1, policy.min_samples));
   if (is_contender(samples, policy)) needed = std::max(needed, kContenderSamples);

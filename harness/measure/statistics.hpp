@@ -22,6 +22,15 @@ struct Interval {
 };
 [[nodiscard]] std::optional<Interval> median_interval(std::span<const double> samples);
 
+/// A 95 % confidence interval of the ratio of a's times to b's, taken at different moments: by the ranks of the ratios of every sample of
+/// one to every sample of the other (Hodges and Lehmann 1963, on Mann and Whitney's statistic). No assumption on the distribution but that
+/// both scatter alike. Absent where even the widest has less confidence: two samples need eight others, three need five.
+[[nodiscard]] std::optional<Interval> ratio_interval(std::span<const double> a, std::span<const double> b);
+
+/// What proves, so far, that the candidate is slower than the samples to beat by more than 5 %, which neither drift nor clocks explain;
+/// nothing when that is not proven.
+[[nodiscard]] std::optional<Beaten> beaten(std::span<const double> samples, const MeasurePolicy& policy);
+
 /// a[i] / b[i] - 1 for samples that were taken in pairs. Throws std::invalid_argument unless both are equally long.
 [[nodiscard]] std::vector<double> paired_differences(std::span<const double> a, std::span<const double> b);
 
@@ -33,7 +42,7 @@ struct Interval {
 /// What to do after a sample.
 enum class Next { sample, stop, abandon };
 
-/// abandon: one sample above 3x the time to beat (policy.abandon_above_ms), or, with min_samples, all above 1.25x.
+/// abandon: beaten().
 /// stop: the median's interval is narrower than target_relative_ci, with at least 10 samples for a contender (a median within 10 % of
 /// the time to beat, or nothing to beat yet), min_samples otherwise; or max_samples are there.
 [[nodiscard]] Next next_step(std::span<const double> samples, const MeasurePolicy& policy);

@@ -259,7 +259,13 @@ ALTER TABLE trial ADD COLUMN board TEXT NOT NULL DEFAULT '';
 ALTER TABLE plan_trial ADD COLUMN board TEXT NOT NULL DEFAULT '';
 )sql";
 
-constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}, {4, incidents}, {5, proofs}, {6, checks}, {7, regimes}, {8, boards}};
+constexpr std::string_view racing = R"sql(
+ALTER TABLE trial ADD COLUMN beaten_by_ms REAL;
+ALTER TABLE trial ADD COLUMN beaten_low REAL;
+ALTER TABLE trial ADD COLUMN beaten_high REAL;
+)sql";
+
+constexpr Migration steps[] = {{1, initial}, {2, views}, {3, emulation}, {4, incidents}, {5, proofs}, {6, checks}, {7, regimes}, {8, boards}, {9, racing}};
 
 }  // namespace
 

@@ -108,6 +108,8 @@ struct StoreInfo {
   std::int64_t incidents = 0, quarantined = 0;
   std::int64_t binaries = 0, binary_bytes = 0;  // compressed
   std::map<Outcome, std::int64_t> outcomes;     // of stage trials
+  std::int64_t beaten = 0;                      // stage trials that were given up early, proven slower than the best of their day
+  double beaten_by_at_least = 0;                // the least ratio that this was proven with
   std::string sqlite_version;
 };
 

@@ -110,6 +110,8 @@ StoreInfo Store::info() {
     info.binaries = count(database, "binary");
     info.binary_bytes = database.execAndGet("SELECT coalesce(sum(length(cubin)), 0) FROM binary").getInt64();
     info.outcomes = outcomes();
+    info.beaten = database.execAndGet("SELECT count(*) FROM trial WHERE beaten_low IS NOT NULL").getInt64();
+    info.beaten_by_at_least = database.execAndGet("SELECT coalesce(min(beaten_low), 0) FROM trial").getDouble();
     info.sqlite_version = SQLite::getLibVersion();
     return info;
   });

@@ -10,7 +10,8 @@ namespace {
 std::string trial_select() {
   return fmt::format(
       "SELECT trial.id, trial.sweep_id, trial.stage_problem_id, stage_problem.key, config, {}, compile_ms, cache_hit, {}, "
-      "cubin_hash, source_hash, created_at, identity, measured_in FROM trial JOIN stage_problem ON stage_problem.id = "
+      "cubin_hash, source_hash, created_at, identity, measured_in, beaten_by_ms, beaten_low, beaten_high FROM trial "
+      "JOIN stage_problem ON stage_problem.id = "
       "trial.stage_problem_id",
       result_columns(), resource_columns);
 }
@@ -60,8 +61,9 @@ bool Store::State::add_trial(std::int64_t sweep, const Trial& trial) {
   const std::int64_t stage_problem = stage_problem_id(trial.problem);
   SQLite::Statement& insert = statement(
       fmt::format("INSERT INTO trial (sweep_id, stage_problem_id, config, {}, compile_ms, cache_hit, {}, cubin_hash, source_hash, "
-                  "created_at, identity, measured_in) VALUES ({}) ON CONFLICT (sweep_id, stage_problem_id, config, source_hash) DO NOTHING",
-                  result_columns(), resource_columns, marks(3 + result_column_count + 2 + 5 + 5)));
+                  "created_at, identity, measured_in, beaten_by_ms, beaten_low, beaten_high) VALUES ({}) ON CONFLICT (sweep_id, "
+                  "stage_problem_id, config, source_hash) DO NOTHING",
+                  result_columns(), resource_columns, marks(3 + result_column_count + 2 + 5 + 5 + 3)));
   Binder row(insert);
   row.integer(sweep).integer(stage_problem).text(trial.config.text());
   put(row, trial.result);
@@ -69,6 +71,10 @@ bool Store::State::add_trial(std::int64_t sweep, const Trial& trial) {
   put(row, trial.resources);
   row.text(trial.cubin_hash).text(trial.source_hash).text(trial.created_at.empty() ? utc_now() : trial.created_at);
   row.text(trial.identity).text(trial.measured_in);
+  if (const auto& timing = trial.result.timing; timing && timing->beaten)
+    row.real(timing->beaten->by_ms).real(timing->beaten->low).real(timing->beaten->high);
+  else
+    row.null().null().null();
   return insert.exec() == 1;
 }
 
@@ -96,6 +102,12 @@ void Store::State::visit_trials(const std::string& condition, const std::functio
     row.trial.created_at = from.text();
     row.trial.identity = from.text();
     row.trial.measured_in = from.text();
+    if (!from.is_null() && row.trial.result.timing) {
+      Beaten& beaten = row.trial.result.timing->beaten.emplace();
+      beaten.by_ms = from.real();
+      beaten.low = from.real();
+      beaten.high = from.real();
+    }
     visit(row);
   }
 }

@@ -94,14 +94,14 @@ void put_result(Output& to, const Result& result) {
     part["throttle_reasons"] = timing->throttle_reasons;
     if (timing->discarded > 0) part["discarded"] = timing->discarded;
     if (!timing->sm_clocks_mhz.empty()) part["sm_clocks_mhz"] = timing->sm_clocks_mhz;
+    if (const auto& beaten = timing->beaten)
+      part["beaten"] = {{"by_ms", number(beaten->by_ms)}, {"low", number(beaten->low)}, {"high", number(beaten->high)}};
     to["timing"] = std::move(part);
   }
   if (result.errors) to["errors"] = errors_json(*result.errors);
   for (const InputCheck& check : result.checks)
-    to["checks"].push_back({{"inputs", check.inputs},
-                            {"seed", check.seed},
-                            {"outcome", to_string(check.outcome)},
-                            {"errors", errors_json(check.errors)}});
+    to["checks"].push_back(
+        {{"inputs", check.inputs}, {"seed", check.seed}, {"outcome", to_string(check.outcome)}, {"errors", errors_json(check.errors)}});
 }
 
 Timing timing_from(const Input& from) {
@@ -116,6 +116,10 @@ Timing timing_from(const Input& from) {
   timing.throttle_reasons = from.at("throttle_reasons").get<std::string>();
   timing.discarded = from.value("discarded", 0);
   timing.sm_clocks_mhz = from.value("sm_clocks_mhz", std::vector<double>());
+  if (from.contains("beaten")) {
+    const Input& beaten = from.at("beaten");
+    timing.beaten = Beaten{number_from(beaten.at("by_ms")), number_from(beaten.at("low")), number_from(beaten.at("high"))};
+  }
   return timing;
 }
 

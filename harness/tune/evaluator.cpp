@@ -98,7 +98,9 @@ Evaluator::Begun Evaluator::begin_run(Candidate candidate, double best_ms) {
     return begun;
   }
   begun.policy = policy_;
-  begun.policy.abandon_above_ms = best_ms;
+  begun.policy.time_to_beat_ms = best_ms;
+  if (const auto lead = leads_.find(trial.problem.key()); best_ms > 0 && lead != leads_.end())
+    begun.policy.samples_to_beat = lead->second.samples_ms;
   // A launch that takes so much longer than the best so far is of no use, and one that never ends should not hold up the sweep.
   if (best_ms > 0) begun.policy.timeout_ms = std::min(policy_.timeout_ms, std::max(kLeastTimeoutMs, kTimeoutOverBest * best_ms));
   running_.insert(name_of(trial.problem, trial.config, trial.source_hash));
@@ -116,7 +118,7 @@ Evaluator::Evaluated Evaluator::finish(Candidate candidate, Result result) {
 }
 
 Evaluator::Evaluated Evaluator::conclude(Trial trial, bool fresh) {
-  if (leads(trial, lead_of(trial.problem))) leads_[trial.problem.key()] = trial.result.timing->median_ms;
+  if (leads(trial, lead_of(trial.problem))) leads_[trial.problem.key()] = *trial.result.timing;
   return {std::move(trial), fresh};
 }
 
@@ -126,8 +128,7 @@ bool Evaluator::take_over(Trial& trial, double best_ms) {
   const auto known = store_.measured(trial.identity);
   if (!known || (reuse_ == Reuse::this_sweep && known->sweep != sweep_)) return false;
   if (const auto& timing = known->trial.result.timing) {
-    const bool given_up = timing->samples_ms.size() < static_cast<std::size_t>(policy_.min_samples);
-    if (given_up && !(best_ms > 0 && timing->median_ms > best_ms)) return false;
+    if (timing->beaten && !(best_ms > 0 && timing->median_ms > best_ms)) return false;
   }
   trial.result = known->trial.result;
   trial.measured_in = store_.sweep(known->sweep).uid;
@@ -163,7 +164,7 @@ void Evaluator::store_incidents() {
 
 double Evaluator::lead_of(const StageProblem& stage) const {
   const auto found = leads_.find(stage.key());
-  return found == leads_.end() ? 0 : found->second;
+  return found == leads_.end() ? 0 : found->second.median_ms;
 }
 
 const Trial* Evaluator::find_known(const StageProblem& stage, const Config& config, const std::string& source_hash) {

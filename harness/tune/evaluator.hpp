@@ -98,7 +98,7 @@ class Evaluator {
   Reuse reuse_;
   std::map<std::string, Known> known_;  // by stage problem, config and source: what makes a trial the same trial
   std::map<std::pair<std::string, std::string>, Incident> quarantine_;  // by subject and code
-  std::map<std::string, double> leads_;                                 // least time of each stage problem so far
+  std::map<std::string, Timing> leads_;                                 // the fastest of each stage problem so far
   std::set<std::string> running_;                                       // names and identities of what was begun and is not finished
   std::size_t resumed_ = 0, shared_ = 0, same_code_ = 0;
 };

@@ -14,7 +14,8 @@ Json to_json(const MeasurePolicy& policy) {
           {"min_samples", policy.min_samples},
           {"max_samples", policy.max_samples},
           {"target_relative_ci", policy.target_relative_ci},
-          {"abandon_above_ms", policy.abandon_above_ms},
+          {"time_to_beat_ms", policy.time_to_beat_ms},
+          {"samples_to_beat", policy.samples_to_beat},
           {"timeout_ms", policy.timeout_ms},
           {"regime", to_string(policy.regime)},
           {"seed", policy.seed},
@@ -28,7 +29,8 @@ MeasurePolicy policy_from(const Json& from) {
   from.at("min_samples").get_to(policy.min_samples);
   from.at("max_samples").get_to(policy.max_samples);
   from.at("target_relative_ci").get_to(policy.target_relative_ci);
-  from.at("abandon_above_ms").get_to(policy.abandon_above_ms);
+  from.at("time_to_beat_ms").get_to(policy.time_to_beat_ms);
+  from.at("samples_to_beat").get_to(policy.samples_to_beat);
   from.at("timeout_ms").get_to(policy.timeout_ms);
   policy.regime = parse_regime(from.at("regime").get<std::string>());
   from.at("seed").get_to(policy.seed);

@@ -36,6 +36,19 @@ TEST(SampleAlone, ThrottledSamplesAreThrownAwayAndCounted) {
   EXPECT_EQ(timing.sm_clocks_mhz.size(), timing.samples_ms.size());
 }
 
+TEST(SampleAlone, WhatIsGivenUpCarriesItsProof) {
+  MeasurePolicy policy;
+  policy.time_to_beat_ms = 1;
+  policy.samples_to_beat = {0.9, 1, 1, 1, 1, 1, 1, 1, 1, 1.1};
+  const Timing slow = sample_alone([](std::size_t) { return sample_of(2.2); }, policy);
+  ASSERT_TRUE(slow.beaten.has_value());
+  EXPECT_EQ(slow.samples_ms.size(), 2u);
+  EXPECT_EQ(slow.beaten->by_ms, 1);
+  EXPECT_DOUBLE_EQ(slow.beaten->low, 2);
+  EXPECT_DOUBLE_EQ(slow.beaten->high, 2.2 / 0.9);
+  EXPECT_FALSE(sample_alone([](std::size_t) { return sample_of(1); }, policy).beaten.has_value());
+}
+
 TEST(SampleAlone, ADeviceThatIsAlwaysSlowedIsMeasuredAllTheSame) {
   const MeasurePolicy policy;
   const Timing timing = sample_alone([](std::size_t) { return sample_of(2, true); }, policy);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -80,20 +81,72 @@ TEST(NextStep, StopsATightContenderAtTenSamples) {
 
 TEST(NextStep, StopsANonContenderEarlier) {
   MeasurePolicy policy;
-  policy.abandon_above_ms = 1;
+  policy.time_to_beat_ms = 1;
   EXPECT_EQ(run(policy, [] { return 1.2; }).samples, 6u);    // beaten by 20 %: as soon as there is an interval
   EXPECT_EQ(run(policy, [] { return 1.05; }).samples, 10u);  // within 10 %: a contender
 }
 
-TEST(NextStep, AbandonsTheClearlyBeaten) {
+// The fewest samples that prove it: with ten to beat, two above all of them leave 1 chance in 66.
+TEST(NextStep, AbandonsTheProvenSlower) {
   MeasurePolicy policy;
-  policy.abandon_above_ms = 1;
-  const Ending at_once = run(policy, [] { return 3.1; });
-  EXPECT_EQ(at_once.samples, 1u);
-  EXPECT_EQ(at_once.next, Next::abandon);
-  const Ending soon = run(policy, [] { return 1.3; });
-  EXPECT_EQ(soon.samples, 5u);
-  EXPECT_EQ(soon.next, Next::abandon);
+  policy.time_to_beat_ms = 1;
+  policy.samples_to_beat.assign(10, 1.0);
+  const Ending slower = run(policy, [] { return 1.06; });
+  EXPECT_EQ(slower.samples, 2u);
+  EXPECT_EQ(slower.next, Next::abandon);
+  const Ending near = run(policy, [] { return 1.04; });
+  EXPECT_EQ(near.samples, 10u);
+  EXPECT_EQ(near.next, Next::stop);
+  policy.samples_to_beat.assign(5, 1.0);
+  EXPECT_EQ(run(policy, [] { return 9.0; }).samples, 3u);
+  policy.samples_to_beat.clear();
+  EXPECT_EQ(run(policy, [] { return 9.0; }).next, Next::stop) << "nothing to prove it by";
+}
+
+TEST(NextStep, HardlyEverAbandonsWhatIsAsFast) {
+  std::mt19937_64 rng(7);
+  std::lognormal_distribution<double> noise(0, 0.03);
+  int abandoned = 0;
+  for (int repeat = 0; repeat < 2000; ++repeat) {
+    MeasurePolicy policy;
+    policy.time_to_beat_ms = 1;
+    for (int i = 0; i < 10; ++i) policy.samples_to_beat.push_back(noise(rng));
+    abandoned += run(policy, [&] { return noise(rng); }).next == Next::abandon;
+  }
+  EXPECT_LT(abandoned, 20);
+}
+
+TEST(RatioInterval, ByHand) {
+  std::vector<double> ten(10);
+  std::iota(ten.begin(), ten.end(), 1.0);
+  // 20 ratios, none of which may lie the wrong way round.
+  const Interval interval = ratio_interval(std::vector{20.0, 30.0}, ten).value();
+  EXPECT_DOUBLE_EQ(interval.low, 2);
+  EXPECT_DOUBLE_EQ(interval.high, 30);
+  const std::span<const double> all = ten;
+  EXPECT_TRUE(ratio_interval(all.first(2), all.first(8)).has_value());
+  EXPECT_FALSE(ratio_interval(all.first(2), all.first(7)).has_value());
+  EXPECT_TRUE(ratio_interval(all.first(3), all.first(5)).has_value());
+  EXPECT_FALSE(ratio_interval(all.first(3), all.first(4)).has_value());
+  EXPECT_FALSE(ratio_interval({}, ten).has_value());
+}
+
+TEST(RatioInterval, HoldsTheRatioAsOftenAsItSays) {
+  std::mt19937_64 rng(11);
+  std::lognormal_distribution<double> noise(0, 0.05);
+  for (const std::size_t n : {3, 6, 15}) {
+    int held = 0;
+    constexpr int repeats = 4000;
+    for (int repeat = 0; repeat < repeats; ++repeat) {
+      std::vector<double> a(n), b(10);
+      for (double& sample : a) sample = 1.3 * noise(rng);
+      for (double& sample : b) sample = noise(rng);
+      const Interval interval = ratio_interval(a, b).value();
+      held += interval.low <= 1.3 && 1.3 <= interval.high;
+    }
+    EXPECT_GT(held, 0.94 * repeats) << n;
+    EXPECT_LT(held, (n < 6 ? 0.985 : 0.967) * repeats) << n << ": wider than it need be";
+  }
 }
 
 TEST(NextStep, GivesNoisySourcesUpToTheMaximum) {

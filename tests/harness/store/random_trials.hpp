@@ -149,6 +149,7 @@ class RandomTrials {
     trial.result = result(chance(0.7) ? Outcome::ok : static_cast<Outcome>(integer(1, 6)));
     trial.created_at = "2025-01-31T12:00:00Z";
     trial.source_hash = hex();
+    if (trial.result.timing && chance(0.3)) trial.result.timing->beaten = Beaten{real(0.01, 1), real(1.05, 1.2), real(1.2, 3)};
     if (trial.result.outcome != Outcome::compile_failed && trial.result.outcome != Outcome::pruned) {
       trial.resources = Resources{integer(20, 255), integer(0, 100), 0, integer(0, 200000), integer(1000, 90000)};
       trial.cubin_hash = hex();

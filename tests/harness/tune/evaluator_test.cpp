@@ -109,10 +109,12 @@ TEST_F(EvaluatorTest, ALostDeviceIsNotATrial) {
 TEST_F(EvaluatorTest, WhatIsClearlyBeatenNeedNotBeMeasuredToTheEnd) {
   Compiler compiler(compiling());
   Evaluator evaluator(device, compiler, store, sweep, {});
-  static_cast<void>(evaluator.evaluate(stage, configs[0]));
+  const auto first = evaluator.evaluate(stage, configs[0]);
   static_cast<void>(evaluator.evaluate(stage, configs[1], 0.25));
-  EXPECT_EQ(device.policies[0].abandon_above_ms, 0);
-  EXPECT_EQ(device.policies[1].abandon_above_ms, 0.25);
+  EXPECT_EQ(device.policies[0].time_to_beat_ms, 0);
+  EXPECT_TRUE(device.policies[0].samples_to_beat.empty());
+  EXPECT_EQ(device.policies[1].time_to_beat_ms, 0.25);
+  EXPECT_EQ(device.policies[1].samples_to_beat, first.trial.result.timing->samples_ms);
 }
 
 TEST_F(EvaluatorTest, WhatDoesNotFitTheDeviceIsPrunedBeforeItIsRun) {
@@ -216,7 +218,7 @@ TEST_F(EvaluatorTest, WhatWasGivenUpEarlyDoesNotAnswerWhereItMayLead) {
   Compiler compiler(compiling());
   device.answer = [](const ExecutableStage&) {
     Result result = timed(5);
-    result.timing->samples_ms = {5};
+    result.timing->beaten = Beaten{1, 4.9, 5.1};
     return result;
   };
   Evaluator before(device, compiler, store, sweep, {});
