@@ -158,6 +158,7 @@ void add_bench(CLI::App& app, Action& action) {
   command->callback([flags, command, &action] {
     if (command->get_subcommands().empty()) action = [flags] { return bench(*flags); };
   });
+  add_bench_plans(*command, action);
   add_bench_search(*command, action);
 }
 

@@ -31,6 +31,7 @@ void add_export(CLI::App& app, Action& action);
 void add_dispatch(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
+void add_bench_plans(CLI::App& bench, Action& action);
 void add_bench_search(CLI::App& bench, Action& action);
 void add_db(CLI::App& app, Action& action);
 void add_worker(CLI::App& app, Action& action);
