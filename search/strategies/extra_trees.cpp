@@ -115,12 +115,13 @@ float ExtraTree::goodness(const std::uint16_t* row) const {
   return nodes_[at].value;
 }
 
-void Forest::grow(const Samples& samples, const std::vector<bool>& categorical, std::size_t plain, std::mt19937_64& rng) {
+void Forest::grow(const Samples& samples, const std::vector<bool>& categorical, std::size_t plain, std::size_t smallest,
+                  std::mt19937_64& rng) {
   const auto share = std::min(1.0, renewed_rows / static_cast<double>(samples.rows()));
   const std::size_t renewed = trees_.empty() ? trees : std::max(least_renewed, static_cast<std::size_t>(share * trees));
   for (std::size_t i = 0; i < renewed; ++i) {
     if (trees_.size() == trees) trees_.pop_front();
-    trees_.emplace_back(samples, categorical, ExtraTree::Options{.features = grown_++ % 2 == 0 ? plain : 0}, rng);
+    trees_.emplace_back(samples, categorical, ExtraTree::Options{.features = grown_++ % 2 == 0 ? plain : 0, .smallest = smallest}, rng);
   }
 }
 

@@ -55,8 +55,8 @@ class Forest {
  public:
   static constexpr std::size_t trees = 40;
 
-  /// Every second tree sees only the first `plain` features; 0: all see all.
-  void grow(const Samples& samples, const std::vector<bool>& categorical, std::size_t plain, std::mt19937_64& rng);
+  /// Every second tree sees only the first `plain` features; 0: all see all. Nodes of fewer rows than `smallest` are not split.
+  void grow(const Samples& samples, const std::vector<bool>& categorical, std::size_t plain, std::size_t smallest, std::mt19937_64& rng);
 
   /// Of the trees about a row: mean goodness, and how far they disagree (standard deviation).
   struct Opinion {

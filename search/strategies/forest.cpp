@@ -83,7 +83,7 @@ class ForestSearch : public Searcher {
   void pick() {
     label();
     // Every second tree sees the knobs alone: products help late in a search and hide simpler rules early.
-    forest_.grow(samples_, categorical_, knobs_, rng_);
+    forest_.grow(samples_, categorical_, knobs_, 2, rng_);
     std::vector<std::pair<double, std::size_t>> rated;
     std::vector<std::uint16_t> row;
     for (const std::size_t candidate : candidates()) {

@@ -109,7 +109,8 @@ class Informed : public Searcher {
   void relearn() {
     if (told() == 0 || learned_from_ == rows_.size()) return;
     label();
-    forest_.grow(samples_, categorical_, 0, rng_);
+    // Differences are never all alike, so without a bound that grows with the search its trees would grow to a leaf for every config.
+    forest_.grow(samples_, categorical_, 0, std::max<std::size_t>(2, rows_.size() / 50), rng_);
     learned_from_ = rows_.size();
   }
 

@@ -115,6 +115,7 @@ void ask_and_tell(benchmark::State& state, const std::string& name) {
 }
 #define ASK_AND_TELL(name) \
   BENCHMARK_CAPTURE(ask_and_tell, name, #name)->ArgName("told")->Arg(1000)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond)
+ASK_AND_TELL(informed);
 ASK_AND_TELL(forest);
 ASK_AND_TELL(genetic);
 ASK_AND_TELL(evolution);
