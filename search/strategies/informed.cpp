@@ -56,14 +56,18 @@ class Informed : public Searcher {
     double squares = 0;
     for (const double surprise : surprises_) squares += surprise * surprise / static_cast<double>(surprises_.size());
     const double wrong = std::max(least_wrong, std::sqrt(squares));
-    std::vector<double> ratings;
     relearn();
-    for (const std::size_t candidate : candidates()) ratings.push_back(predicted(candidate));
-    const auto next = static_cast<std::ptrdiff_t>(std::min(trials, ratings.size()));
-    std::partial_sort(ratings.begin(), ratings.begin() + next, ratings.end());
     const double target = std::log(by_time_.front().time * (1 - share)) - level_;
+    std::vector<double> chances;
+    for (const std::size_t candidate : candidates()) {
+      const Forest::Opinion opinion = opinion_of(candidate);
+      const double unsure = std::hypot(wrong, 2 * most_off * opinion.deviation);
+      chances.push_back(normal_share((target - expected(candidate) - correction(opinion)) / unsure));
+    }
+    const auto next = static_cast<std::ptrdiff_t>(std::min(trials, chances.size()));
+    std::partial_sort(chances.begin(), chances.begin() + next, chances.end(), std::greater());
     double none = 1;
-    for (auto rating = ratings.begin(); rating != ratings.begin() + next; ++rating) none *= 1 - normal_share((target - *rating) / wrong);
+    for (auto chance = chances.begin(); chance != chances.begin() + next; ++chance) none *= 1 - *chance;
     return 1 - none;
   }
 
