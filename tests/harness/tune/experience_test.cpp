@@ -172,8 +172,9 @@ TEST(WorthIt, ASweepEndsAStagesSearchAndSaysWhatThatSpared) {
   };
   const SweepSummary all = swept(false), few = swept(true);
   EXPECT_EQ(all.spared, 0U);
-  EXPECT_GT(few.spared, 50U);
-  EXPECT_NEAR(few.spared_ms, 5. * static_cast<double>(few.spared), 1e-6 * few.spared_ms) << "each trial takes 5 ms of the device";
+  EXPECT_GT(few.spared, 30U);
+  EXPECT_LE(few.spared_ms, 5.001 * static_cast<double>(few.spared)) << "no trial takes more than 5 ms of the device, ...";
+  EXPECT_GT(few.spared_ms, 2.5 * static_cast<double>(few.spared)) << "... and only what was pruned takes less";
   EXPECT_LE(few.trials + few.spared, all.trials + few.problems[0].trials);
   EXPECT_LT(few.trials, all.trials);
 }
