@@ -172,6 +172,10 @@ int run(SweepFlags flags) {
     if (flags.trials->count() == 0) flags.options.search.trials = std::numeric_limits<std::size_t>::max();
   }
   prepare_replay(flags, suite, *device);
+  if (flags.options.search.worth_it && !heeds_prior(flags.options.search.strategy))
+    throw Error(ExitCode::usage,
+                fmt::format("--until-worth-it is for strategies that can tell what is left to gain, auto and informed; '{}' cannot",
+                            flags.options.search.strategy));
   flags.options.stage_policy.seed = flags.options.final_policy.seed = flags.options.search.seed;
   Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
   Store store(flags.database);
@@ -238,9 +242,10 @@ void add_sweep(CLI::App& app, Action& action) {
   auto flags = std::make_shared<SweepFlags>();
   flags->problems.add_to(*command);
   flags->device.several = true;
-  flags->device.add_to(*command,
-                       "cuda:N, several of one model (cuda:0,cuda:1 or cuda:all), replay:FILE to answer from a recorded sweep, or host[:sm_90a] "
-                       "to run small problems on this CPU");
+  flags->device.add_to(
+      *command,
+      "cuda:N, several of one model (cuda:0,cuda:1 or cuda:all), replay:FILE to answer from a recorded sweep, or host[:sm_90a] "
+      "to run small problems on this CPU");
   command->add_option("--db", flags->database, "database to add to; made when it does not exist")->capture_default_str();
   add_limits(*command, *flags);
   flags->compiler.add_to(*command);

@@ -123,6 +123,15 @@ TEST_F(Cli, BenchSearchCountsTheSpacesWhoseWinnerIsFoundInATwentiethOfTheTrials)
   EXPECT_NE(finished.out.find("1 of 1 spaces"), std::string::npos) << finished.out;
 }
 
+TEST_F(Cli, UntilWorthItIsForThoseWhoCanTell) {
+  const Finished cannot = run(sweep_words("t.db", {"--until-worth-it", "--strategy", "random"}));
+  EXPECT_EQ(cannot.code, static_cast<int>(ExitCode::usage));
+  EXPECT_NE(cannot.err.find("'random' cannot"), std::string::npos) << cannot.err;
+  const json can = parsed(sweep_words("t.db", {"--until-worth-it", "--strategy", "auto", "--trials", "3", "--json"}));
+  EXPECT_TRUE(can.contains("spared_trials"));
+  EXPECT_TRUE(can.contains("spared_device_seconds"));
+}
+
 TEST_F(Cli, EveryJsonOutputIsJson) {
   const json swept = parsed(sweep_words("t.db", {"--json"}));
   EXPECT_TRUE(swept["replayed"]);

@@ -1,6 +1,7 @@
 // What other stage problems teach, on times made up so that the lesson is known.
 #include "harness/tune/experience.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -157,14 +158,15 @@ TEST(WorthIt, ASweepEndsAStagesSearchAndSaysWhatThatSpared) {
   }
   ReplayDevice replay(std::move(recording), "made up");
   TemporaryFolder folder;
-  const auto swept = [&](bool until_worth_it) {
+  const auto swept = [&](bool until_worth_it, double seconds = 0) {
     Compiler compiler({device.architecture, PHITUNE_TEST_CACHE, 0});
-    Store store(folder / (until_worth_it ? "a.db" : "b.db"));
+    Store store(folder / fmt::format("{}{}.db", until_worth_it, seconds));
     SweepOptions options;
     options.search = policy;
     options.search.trials = 40;
     options.search.finalists = 1;
     if (until_worth_it) options.search.worth_it = WorthIt{};
+    options.search.seconds = seconds;
     options.compile = CompileScope::leading;
     Progress silent(Progress::Style::silent);
     const std::atomic<bool> stop{false};
@@ -177,6 +179,12 @@ TEST(WorthIt, ASweepEndsAStagesSearchAndSaysWhatThatSpared) {
   EXPECT_GT(few.spared_ms, 2.5 * static_cast<double>(few.spared)) << "... and only what was pruned takes less";
   EXPECT_LE(few.trials + few.spared, all.trials + few.problems[0].trials);
   EXPECT_LT(few.trials, all.trials);
+
+  // Once its time is up no strategy is asked again, and every stage has its first configs all the same.
+  const SweepSummary hurried = swept(false, 1e-6);
+  EXPECT_LT(hurried.trials, few.trials);
+  EXPECT_GE(hurried.trials, 3 * search.groups.size() / 2);
+  EXPECT_EQ(hurried.spared, 0U);
 }
 
 }  // namespace
