@@ -69,19 +69,27 @@ Kernel::Kernel(const Binary& binary, std::size_t dynamic_shared_bytes) {
   check(cudaLibraryLoadData(&library, binary.cubin.data(), nullptr, nullptr, 0, nullptr, nullptr, 0));
   library_ = Owned<cudaLibrary_t, cudaLibraryUnload>(library);
   check(cudaLibraryGetKernel(&kernel_, library, "phitune_kernel"));
+  void* marker = nullptr;
+  std::size_t bytes = 0;
+  waits_ = cudaLibraryGetGlobal(&marker, &bytes, library, "phitune_waits_for_earlier_kernels") == cudaSuccess;
+  if (!waits_) static_cast<void>(cudaGetLastError());
   int device = 0;
   check(cudaGetDevice(&device));
   check(cudaKernelSetAttributeForDevice(kernel_, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(dynamic_shared_bytes),
                                         device));
 }
 
-void Kernel::launch(const Launch& geometry, const void* args, cudaStream_t stream) const {
+void Kernel::launch(const Launch& geometry, const void* args, cudaStream_t stream, bool after_kernel) const {
   if (geometry.grid[0] == 0 || geometry.grid[1] == 0 || geometry.grid[2] == 0) return;
   cudaLaunchConfig_t config{};
   config.gridDim = {geometry.grid[0], geometry.grid[1], geometry.grid[2]};
   config.blockDim = {geometry.block[0], geometry.block[1], geometry.block[2]};
   config.dynamicSmemBytes = geometry.dynamic_shared_bytes;
   config.stream = stream;
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  if (after_kernel && waits_) config.attrs = &overlap, config.numAttrs = 1;
   void* parameters[] = {const_cast<void*>(args)};
   check(cudaLaunchKernelExC(&config, static_cast<const void*>(kernel_), parameters));
 }

@@ -97,12 +97,15 @@ class Kernel {
   /// Allows `dynamic_shared_bytes` at launch. Throws CudaError when the cubin is for another architecture or asks for too much.
   Kernel(const Binary& binary, std::size_t dynamic_shared_bytes);
 
-  /// `args` is the kernel's one parameter, copied at launch. A launch with an empty grid does nothing.
-  void launch(const Launch& geometry, const void* args, cudaStream_t stream) const;
+  /// `args` is the kernel's one parameter, copied at launch. A launch with an empty grid does nothing. `after_kernel`: the work before it
+  /// in the stream is a kernel of the same plan, whose end this one may overlap with if its cubin waits for earlier kernels' results
+  /// itself (programmatic dependent launch; Hopper and later). Cubins that do not, of old databases for one, start when it has ended.
+  void launch(const Launch& geometry, const void* args, cudaStream_t stream, bool after_kernel = false) const;
 
  private:
   Owned<cudaLibrary_t, cudaLibraryUnload> library_;
   cudaKernel_t kernel_ = nullptr;
+  bool waits_ = false;  // for earlier kernels, by itself
 };
 
 /// What `enqueue` puts on a stream, instantiated once to be launched many times.

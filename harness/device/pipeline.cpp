@@ -21,6 +21,7 @@ Pipeline::Pipeline(std::span<const ExecutableStage> stages, const GemmLibrary& g
 }
 
 void Pipeline::enqueue(cudaStream_t stream, const Args& args) const {
+  bool after_kernel = false;
   for (const Step& step : steps_) {
     if (step.problem.path == Path::library) {
       try {
@@ -29,8 +30,9 @@ void Pipeline::enqueue(cudaStream_t stream, const Args& args) const {
         throw NotRunnable(Outcome::launch_failed, refused.what());
       }
     } else {
-      step.kernel.launch(step.launch, &args, stream);
+      step.kernel.launch(step.launch, &args, stream, after_kernel);
     }
+    after_kernel = step.problem.path != Path::library;
   }
 }
 

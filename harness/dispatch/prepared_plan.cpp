@@ -106,12 +106,14 @@ void PreparedPlan::launch(const Buffers& buffers, void* workspace, std::int64_t 
   bind_buffers(args, buffers, state_->plan.problem);
   const auto on = static_cast<cudaStream_t>(stream);
   try {
+    bool after_kernel = false;
     for (const State::Step& step : state_->steps) {
       if (step.problem.path == Path::library) {
         state_->gemms->run(gemm_of(step.problem), gemm_pointers(step.problem, args), on);
       } else {
-        step.kernel.launch(step.launch, &args, on);
+        step.kernel.launch(step.launch, &args, on, after_kernel);
       }
+      after_kernel = step.problem.path != Path::library;
     }
   } catch (const cuda::CudaError& error) {
     throw Error(ExitCode::failed, fmt::format("cannot launch {}: {}", state_->plan.text(), error.what()));

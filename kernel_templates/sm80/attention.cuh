@@ -155,6 +155,7 @@ PHITUNE_DEVICE void finish(Rows<C>& rows, const Args& args, const Place& at) {
 
 template <AttentionConfig C>
 PHITUNE_DEVICE void attention(const Args& args) {
+  wait_for_earlier_kernels();
   using namespace attention_detail;
   static_assert(C.key_tile <= C.warps * 32, "one thread fetches the gate of one key");
   static_assert(!C.quadratic || C.output == C.input, "y has the problem's dtype");

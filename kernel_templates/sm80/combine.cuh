@@ -52,6 +52,7 @@ PHITUNE_DEVICE U4 pack_8(const float (&x)[8]) {
 
 template <CombineConfig C>
 PHITUNE_DEVICE void combine(const Args& args) {
+  wait_for_earlier_kernels();
   using namespace combine_detail;
   constexpr int columns = C.e + (C.sum ? 8 : 0), groups = C.e / 8, step = C.threads / groups;
   const int head = block_index_y(), batch = block_index_z(), column = thread_index() % groups * 8;

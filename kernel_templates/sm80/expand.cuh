@@ -131,6 +131,7 @@ struct Expand {
 /// x = b * heads * ceil(chunks * chunk / C.tokens) * row_blocks blocks.
 template <ExpandConfig C>
 PHITUNE_DEVICE void expand(const Args& args) {
+  wait_for_earlier_kernels();
   const Expand<C> kernel(args);
   kernel.load_features();
   kernel.compute_weights();

@@ -45,6 +45,7 @@ PHITUNE_DEVICE void load(float (&x)[C.items], const float* log_g, i64 stride, in
 
 template <GatesConfig C>
 PHITUNE_DEVICE void gates(const Args& args) {
+  wait_for_earlier_kernels();
   using namespace gates_detail;
   constexpr int warps = C.threads / 32, tile = C.threads * C.items;
   const int own_warp = warp();

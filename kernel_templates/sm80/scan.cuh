@@ -82,6 +82,7 @@ PHITUNE_DEVICE float denominator_term(float z, int column) {
 /// Grid: x covers rows * (row length / vector) threads, y = b * hk.
 template <ScanConfig C>
 PHITUNE_DEVICE void scan(const Args& args) {
+  wait_for_earlier_kernels();
   static_assert(C.rows == tspow::rows(C.d / C.d_tile, C.p, C.d_tile), "host and kernel disagree on the rows of the state");
   static_assert(C.e % C.vector == 0 && 8 % C.vector == 0);
   static_assert(!C.cores || !C.z_in_update, "a GEMM writes rows");

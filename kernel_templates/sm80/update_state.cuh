@@ -416,6 +416,7 @@ class UpdateState {
 
 template <UpdateStateConfig C>
 PHITUNE_DEVICE void update_state(const Args& args) {
+  wait_for_earlier_kernels();
   UpdateState<C>(args).run();
 }
 

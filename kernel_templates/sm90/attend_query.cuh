@@ -333,6 +333,7 @@ PHITUNE_DEVICE void attend_query(const Args& args) {
   using Kernel = AttendQuery<C>;
   Kernel kernel(args);
   Kernel::open();
+  wait_for_earlier_kernels();
   const int works = kernel.works();
   int turn = 0, query_turn = 0;
   if (warp() >= Kernel::L.consumers / 32) {

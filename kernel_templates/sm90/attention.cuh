@@ -370,6 +370,7 @@ struct Attention {
 /// Launch: attention_layout(C) threads and shared bytes.
 template <AttentionConfig C>
 PHITUNE_DEVICE void attention(const Args& args) {
+  wait_for_earlier_kernels();
   using Kernel = Attention<C>;
   const Kernel kernel(args);
   if (kernel.first >= kernel.length) return;

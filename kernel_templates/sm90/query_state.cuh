@@ -211,6 +211,7 @@ struct QueryState {
 /// Launch: query_state_layout(C) threads and shared bytes; x = b * hk * chunks * (hq / hk) * ceil(chunk / block_rows) blocks.
 template <QueryStateConfig C>
 PHITUNE_DEVICE void query_state(const Args& args) {
+  wait_for_earlier_kernels();
   using Kernel = QueryState<C>;
   Kernel kernel(args, block_index_x());
   if (kernel.place.valid_rows <= 0) return;

@@ -387,6 +387,7 @@ PHITUNE_DEVICE void update_state(const Args& args) {
   using Kernel = UpdateState<C>;
   const Kernel kernel(args);
   Kernel::open();
+  wait_for_earlier_kernels();
   if (warp() >= Kernel::L.consumers / 32) {
     registers_decrease<C.loader_registers>();
     kernel.load();

@@ -69,6 +69,11 @@ inline int warp(const host::Where& where = host::Where::current()) {
 
 inline char* shared_memory() { return host::runtime->place()->shared; }
 
+// ---- kernels of a stream ----
+
+// Launches run one after another here.
+inline void wait_for_earlier_kernels() {}
+
 // ---- barriers ----
 
 inline void block_barrier(const host::Where& where = host::Where::current()) {
