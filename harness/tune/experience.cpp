@@ -6,6 +6,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <tuple>
 
 #include "harness/tune/time_model.hpp"
 #include "search/strategies/extra_trees.hpp"
@@ -17,7 +18,7 @@ constexpr std::size_t trees = 40;
 constexpr std::size_t smallest = 4;  // rows below which a node is not split
 constexpr int rounds = 3;            // of trees and levels, each fitted to the other
 constexpr double slowest = 0.7;      // logarithm of time over level from which on it is all the same how slow; failures are that slow
-constexpr std::size_t most_lessons = 4000;
+constexpr std::size_t most_lessons = 2000;  // half a second of learning
 
 // Whole numbers that keep the order and the ratios of what they stand for.
 std::uint16_t by_logarithm(double value) { return static_cast<std::uint16_t>(std::clamp(256 * std::log2(1 + value), 0.0, 65535.0)); }
@@ -89,7 +90,9 @@ class Experience::Template {
     const auto name_of = [](const auto& knob) -> const std::string& { return knob.first; };
     if (!std::ranges::equal(trial.config.values(), knobs_, {}, name_of)) return;
     Lesson& lesson = lessons_.emplace_back();
-    lesson.level = levels_.try_emplace(device.name + " " + trial.problem.key(), levels_.size()).first->second;
+    const auto [level, is_new] = levels_.try_emplace(device.name + " " + trial.problem.key(), levels_.size());
+    if (is_new) names_.push_back(&level->first);
+    lesson.level = level->second;
     lesson.features = features_of(trial.problem, trial.config, device);
     if (trial.result.outcome == Outcome::ok && trial.result.timing) lesson.log_ms = std::log(trial.result.timing->median_ms);
     right_ += lesson.log_ms.has_value();
@@ -136,6 +139,9 @@ class Experience::Template {
     std::vector<const Lesson*> useful;
     for (auto lesson = lessons_.rbegin(); lesson != lessons_.rend() && useful.size() < most_lessons; ++lesson)
       if (right[lesson->level]) useful.push_back(&*lesson);
+    // Several devices answer in an order that is not the same every time.
+    std::ranges::sort(useful, {},
+                      [this](const Lesson* lesson) { return std::tie(*names_[lesson->level], lesson->features, lesson->log_ms); });
     return useful;
   }
 
@@ -154,6 +160,7 @@ class Experience::Template {
   std::set<std::string> knobs_;
   std::vector<Lesson> lessons_;
   std::map<std::string, std::size_t> levels_;
+  std::vector<const std::string*> names_;  // of the levels, by their numbers
   std::size_t right_ = 0;
   std::shared_ptr<const Trees> trees_;  // of all lessons; null: there are new ones
 };
