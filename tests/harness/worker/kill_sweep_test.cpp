@@ -75,7 +75,7 @@ class KillSweepTest : public testing::Test {
   }
 
   TemporaryFolder folder_;
-  const std::string device_ = simulation(folder_, "delay_ms = 1.0\nnoise = 0.01\n");
+  std::string device_ = simulation(folder_, "delay_ms = 1.0\nnoise = 0.01\n");
 };
 
 TEST_F(KillSweepTest, TwoHundredKillsLoseNothingAndRepeatNothing) {
@@ -133,6 +133,53 @@ TEST_F(KillSweepTest, TwoHundredKillsLoseNothingAndRepeatNothing) {
   }
   std::printf("%d kills (%d of a worker) over %d sweeps\n", kills, worker_kills, sweeps);
   EXPECT_GE(worker_kills, 10);
+}
+
+TEST_F(KillSweepTest, NothingIsLostOrRepeatedOnTwoDevicesEither) {
+  const unsigned seed = std::random_device{}();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  RandomTrials random(seed);
+  device_.clear();
+  for (const std::string board : {"0", "1"}) {
+    std::ofstream(folder_ / (board + ".toml")) << "board = \"" << board << "\"\ndelay_ms = 2.0\n";
+    device_ += (device_.empty() ? "sim:" : ",sim:") + (folder_ / (board + ".toml")).string();
+  }
+  // A strategy that does not look at times: which candidate had which time to beat depends on who was faster.
+  const auto command_of = [&](const std::string& database) {
+    std::vector<std::string> words = command(database, 1);
+    words.insert(words.end(), {"--strategy", "random"});
+    return words;
+  };
+  ASSERT_EQ(Process(command_of("calm.db"), folder_.path()).wait().code, 0);
+  const std::map<Name, Result> expected = trials_of(folder_ / "calm.db");
+  int kills = 0;
+  for (int sweep = 0; kills < 20; ++sweep) {
+    ASSERT_LT(sweep, 50) << "sweeps end before they are killed";
+    const std::string database = "killed" + std::to_string(sweep) + ".db";
+    for (int attempt = 0;; ++attempt) {
+      ASSERT_LT(attempt, 200) << "it never ends";
+      Process process(command_of(database), folder_.path());
+      ::usleep(static_cast<useconds_t>(random.integer(20000, 200000)));
+      if (random.chance(0.8)) process.signal(SIGKILL);
+      const auto ended = process.wait();
+      kills += ended.code == 128 + SIGKILL;
+      if (ended.code == 0) break;
+      ASSERT_EQ(ended.code, 128 + SIGKILL) << ended.err;
+      if (!std::filesystem::exists(folder_ / database) || std::filesystem::file_size(folder_ / database) == 0) continue;
+      // Killed between its last word to the database and its exit.
+      const std::vector<SweepInfo> begun = Store(folder_ / database).sweeps();
+      if (!begun.empty() && begun.front().status == SweepStatus::finished) break;
+    }
+    const std::map<Name, Result> arrived = trials_of(folder_ / database);
+    ASSERT_EQ(arrived.size(), expected.size());
+    for (const auto& [name, result] : expected) {
+      ASSERT_TRUE(arrived.contains(name));
+      EXPECT_EQ(arrived.at(name).outcome, result.outcome) << arrived.at(name).reason;
+    }
+    EXPECT_EQ(winners_of(folder_ / database), winners_of(folder_ / "calm.db"));
+    Store store(folder_ / database);
+    EXPECT_EQ(store.info().quarantined, 0);
+  }
 }
 
 }  // namespace
