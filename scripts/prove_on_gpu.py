@@ -27,7 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 WITHIN = 0.02
 
 # Whole problems with next to nothing to search: what is timed matters here, not how fast it is.
-PROBLEMS = {"matrix": "b1 t16384 h16 d128 p2 bf16 ungated", "memory": "b8 t65536 h8 d64 p1 bf16 gated none"}
+PROBLEMS = {"matrix": "b1 t16384 h16 d128 p2 bf16 ungated", "memory": "b16 t65536 h8 d64 p1 bf16 gated none"}
 # One kernel each, long enough that the microseconds between an event and a kernel do not matter.
 KERNELS = {"matrix": ("b1 t16384 h16 d128 p2 bf16 ungated", "quadratic", "attention"),
            "memory": ("b8 t65536 h8 d64 p2 bf16 gated", "expand_mma c1024 d_tile8 state_bf16 partial_bf16", "scan")}

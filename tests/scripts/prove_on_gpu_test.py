@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import prove_on_gpu as proof
 
 LAUNCH = {"grid": [2048, 1, 1], "block": [128, 1, 1], "dynamic_shared_bytes": 0}
-KEYS = {"matrix": "forward b1 t16384 hq16 hk16 d128 e128 p2 bf16 ungated sum bthd", "memory": "forward b8 t65536 hq8 hk8 d64 e64 p1 bf16 gated none bthd"}
+KEYS = {"matrix": "forward b1 t16384 hq16 hk16 d128 e128 p2 bf16 ungated sum bthd", "memory": "forward b16 t65536 hq8 hk8 d64 e64 p1 bf16 gated none bthd"}
 # What a real ncu prints: its own lines, then quoted CSV with a kernel of the same name but another geometry in it.
 NCU = """==PROF== Connected to process 1
 "ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Block Size","Grid Size","Device","CC","Section Name","Metric Name","Metric Unit","Metric Value"
