@@ -163,12 +163,22 @@ std::string write_csv(const Model& model) {
 }
 
 std::string write_trials_csv(const Model& model) {
-  std::string out =
-      header({"device",        "uuid",         "architecture",     "driver",      "origin",     "stage",     "path",
-              "stage_problem", "config",       "outcome",          "reason",      "time_ms",    "iqr_ms",    "samples",
-              "cold_l2",       "regime",       "sm_clock_mhz", "throttle_reasons", "relative_l2", "worst_row",  "tolerance", "bitwise_repeatable",
-              "registers",     "local_bytes",  "shared_bytes",     "code_bytes",  "compile_ms", "cache_hit", "cubin",
-              "created_at"});
+  std::string out = header({"device",       "uuid",
+                            "architecture", "driver",
+                            "origin",       "stage",
+                            "path",         "stage_problem",
+                            "config",       "outcome",
+                            "reason",       "time_ms",
+                            "iqr_ms",       "samples",
+                            "cold_l2",      "regime",
+                            "sm_clock_mhz", "throttle_reasons",
+                            "relative_l2",  "worst_row",
+                            "tolerance",    "bitwise_repeatable",
+                            "registers",    "local_bytes",
+                            "shared_bytes", "code_bytes",
+                            "compile_ms",   "cache_hit",
+                            "cubin",        "created_at",
+                            "beaten_low",   "beaten_high"});
   for (const DeviceView& device : model.devices) {
     for (const Trial& trial : device.trials) {
       Row row;
@@ -179,6 +189,10 @@ std::string write_trials_csv(const Model& model) {
       add_errors(row, trial.result.errors);
       add_resources(row, trial.resources);
       row.real(trial.compile_ms).boolean(trial.cache_hit).text(trial.cubin_hash).text(trial.created_at);
+      if (const auto& timing = trial.result.timing; timing && timing->beaten)
+        row.real(timing->beaten->low).real(timing->beaten->high);
+      else
+        row.text("").text("");
       out += row.line();
     }
   }

@@ -99,7 +99,12 @@ TEST_P(ExportsTest, CsvReadsBackCellForCell) {
 }
 
 TEST_P(ExportsTest, TrialsCsvHoldsEveryTrialWithItsReason) {
+  const auto timed = std::ranges::find_if(model_.devices[0].trials, [](const Trial& trial) { return trial.result.timing.has_value(); });
+  ASSERT_NE(timed, model_.devices[0].trials.end());
+  timed->result.timing->beaten = Beaten{1, 1.25, 1.5};
   const auto rows = readers::csv(write_trials_csv(model_));
+  const auto& beaten = rows[static_cast<std::size_t>(timed - model_.devices[0].trials.begin()) + 1];
+  EXPECT_EQ(std::vector<std::string>(beaten.end() - 2, beaten.end()), (std::vector<std::string>{"1.25", "1.5"}));
   const auto& trials = model_.devices[0].trials;
   ASSERT_EQ(rows.size(), trials.size() + 1);
   for (std::size_t i = 0; i < trials.size(); ++i) {
