@@ -1,8 +1,12 @@
 #include "harness/spaces/search_bench.hpp"
 
+#include <set>
+#include <string>
+
 #include "harness/error.hpp"
 #include "harness/tune/experience.hpp"
 #include "harness/verify/parallel.hpp"
+#include "kernel_templates/stage_template.hpp"
 
 namespace phitune {
 namespace {
@@ -19,10 +23,21 @@ std::vector<double> tabulated(const Prior& prior, const RecordedSpace& space) {
   return values;
 }
 
+// Of a kernel that had other knobs when it was recorded, today's template cannot say how it would fill the device.
+bool has_todays_knobs(const RecordedSpace& space) {
+  if (space.stage->path == Path::library) return false;
+  const auto names_of = [](const Space& of) {
+    std::set<std::string> names;
+    for (const Knob& knob : of.knobs()) names.insert(knob.name);
+    return names;
+  };
+  return names_of(space.space) == names_of(stage_template(space.stage->stage, space.stage->path).space(*space.stage, space.device));
+}
+
 }  // namespace
 
 Prior prior_from(const std::vector<Recording>& recordings, const RecordedSpace& space) {
-  if (!space.stage) return {};
+  if (!space.stage || !has_todays_knobs(space)) return {};
   Experience experience;
   for (const Recording& recording : recordings)
     for (const Trial& trial : recording.trials) {

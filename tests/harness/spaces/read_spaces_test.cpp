@@ -11,6 +11,7 @@
 
 #include "harness/error.hpp"
 #include "harness/spaces/formats.hpp"
+#include "harness/spaces/search_bench.hpp"
 #include "harness/store/recording.hpp"
 #include "kernel_templates/stage_template.hpp"
 #include "reports/writers.hpp"
@@ -133,6 +134,9 @@ TEST_F(ReadSpaces, ARecordingSaysHowMuchOfTheSpaceItLeavesOut) {
     trial.result = testing_support::timed(1 + static_cast<double>(i));
   }
   EXPECT_EQ(recorded_spaces(recording).at(0).untried, 2U);
+  EXPECT_TRUE(prior_from({}, recorded_spaces(recording).at(0)));
+  for (Trial& trial : recording.trials) trial.config.set("a_knob_of_yesterday", 1);
+  EXPECT_FALSE(prior_from({}, recorded_spaces(recording).at(0))) << "today's template does not know what that config would be";
 }
 
 // A recording, and the T4 results that phitune exports of it, are the same spaces.
