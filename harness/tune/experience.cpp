@@ -4,7 +4,6 @@
 #include <cmath>
 #include <optional>
 #include <random>
-#include <set>
 #include <string>
 #include <tuple>
 
@@ -82,16 +81,15 @@ class Trees {
 // What one template has been through.
 class Experience::Template {
  public:
-  explicit Template(const Space& space) {
-    for (const Knob& knob : space.knobs()) knobs_.insert(knob.name);
-  }
-
   void add(const DeviceInfo& device, const Trial& trial) {
-    const auto name_of = [](const auto& knob) -> const std::string& { return knob.first; };
-    if (!std::ranges::equal(trial.config.values(), knobs_, {}, name_of)) return;
+    const StageProblem& stage = trial.problem;
+    const auto [level, is_new] = levels_.try_emplace(device.name + " " + stage.key(), levels_.size());
+    if (is_new) {
+      names_.push_back(&level->first);
+      spaces_.push_back(stage_template(stage.stage, stage.path).space(stage, device));
+    }
+    if (!spaces_[level->second].find(trial.config)) return;
     Lesson& lesson = lessons_.emplace_back();
-    const auto [level, is_new] = levels_.try_emplace(device.name + " " + trial.problem.key(), levels_.size());
-    if (is_new) names_.push_back(&level->first);
     lesson.level = level->second;
     lesson.features = features_of(trial.problem, trial.config, device);
     if (trial.result.outcome == Outcome::ok && trial.result.timing) lesson.log_ms = std::log(trial.result.timing->median_ms);
@@ -157,10 +155,10 @@ class Experience::Template {
     return sums;
   }
 
-  std::set<std::string> knobs_;
   std::vector<Lesson> lessons_;
   std::map<std::string, std::size_t> levels_;
   std::vector<const std::string*> names_;  // of the levels, by their numbers
+  std::vector<Space> spaces_;              // likewise, as today's template has them
   std::size_t right_ = 0;
   std::shared_ptr<const Trees> trees_;  // of all lessons; null: there are new ones
 };
@@ -175,7 +173,7 @@ void Experience::add(const DeviceInfo& device, const Trial& trial) {
   const bool unknown = trial.result.outcome == Outcome::pruned && trial.source_hash.empty();
   if (trial.problem.path == Path::library || unknown) return;
   std::unique_ptr<Template>& of = templates_[{trial.problem.stage, trial.problem.path}];
-  if (!of) of = std::make_unique<Template>(stage_template(trial.problem.stage, trial.problem.path).space(trial.problem, device));
+  if (!of) of = std::make_unique<Template>();
   of->add(device, trial);
 }
 

@@ -22,7 +22,8 @@ class Experience {
   Experience(Experience&&) noexcept;
   Experience& operator=(Experience&&) noexcept;
 
-  /// Those of library stages, those of other knobs than today's template has, and those that a recording does not know teach nothing.
+  /// Those of library stages, those of configs that are not in today's space (a template that changed), and those that a recording does not
+  /// know teach nothing.
   void add(const DeviceInfo& device, const Trial& trial);
 
   /// What to expect of the configs of `space`, the stage problem's: by experience where `kLeastTrials` of the template's trials were right,

@@ -116,11 +116,13 @@ TEST(Experience, WithTooLittleOfItTheModelDecides) {
   Trial unknown = trial_of(headline, space.at(0), 1);
   unknown.source_hash.clear();
   unknown.result = failed(Outcome::pruned);
-  Trial of_old = trial_of(headline, space.at(0), 1);
+  Trial of_old = trial_of(headline, space.at(0), 1), of_other_values = of_old;
   of_old.config.set("a_knob_of_yesterday", 1);
+  of_other_values.config.set("stages", 17);
   for (int i = 0; i < 3; ++i) {
     experience.add(synthetic_info(), unknown);
     experience.add(synthetic_info(), of_old);
+    experience.add(synthetic_info(), of_other_values);
   }
   const Prior prior = experience.prior(headline, space, synthetic_info()), model = model_prior(headline, space, synthetic_info());
   for (std::size_t i = 0; i < space.size(); ++i) ASSERT_EQ(prior(i), model(i));
