@@ -70,7 +70,7 @@ class Run {
   void prepare(ProblemSearch& search) {
     std::set<std::pair<Stage, Path>> seen;
     for (StageGroup& group : search.groups)
-      if (seen.insert({group.pivot.stage, group.pivot.path}).second) start(group);
+      if (!heeds_prior(options_.search.strategy) || seen.insert({group.pivot.stage, group.pivot.path}).second) start(group);
   }
 
   /// `meanwhile` is called when the problem's plans are all that is left to run, and the compile threads have nothing to do.
@@ -192,8 +192,11 @@ class Run {
 
   void carry_over(const StageProblem& stage, const std::vector<std::pair<double, Config>>& ranking) {
     const Space space = stage_template(stage.stage, stage.path).space(stage, device_.info());
+    std::vector<Config> configs;
     for (const auto& [ms, config] : ranking)
-      if (!space.why_not(config)) questions_.push_back({stage, config});
+      if (!space.why_not(config)) configs.push_back(config);
+    evaluator_.compile_ahead(stage, configs, Compiler::Turn::next);
+    for (Config& config : configs) questions_.push_back({stage, std::move(config)});
   }
 
   // Runs everything that is asked, and what is asked because of the answers, on as many devices as there are.

@@ -86,7 +86,7 @@ void add_bench_plans(CLI::App& bench, Action& action) {
   auto flags = std::make_shared<BenchPlansFlags>();
   command->add_option("files", flags->files, "phitune recordings")->required()->take_all();
   command->add_flag("--json", flags->json, "print as JSON");
-  command->footer("Example: phitune bench plans data/recordings/nvidia-h100.jsonl.gz");
+  command->footer("Example: phitune bench plans data/recordings/nvidia-h200.jsonl.gz");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }
 

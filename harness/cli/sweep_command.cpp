@@ -267,7 +267,7 @@ void add_sweep(CLI::App& app, Action& action) {
       "Examples:\n"
       "  phitune sweep --suite data/suites/paper.toml --db phitune.db\n"
       "  phitune sweep --problem \"b1 t4096|16384|65536 h8 d64 p2 bf16 gated\" --trials 30\n"
-      "  phitune sweep --suite data/suites/paper.toml --device replay:data/recordings/nvidia-h100.jsonl.gz --compile leading\n"
+      "  phitune sweep --suite data/suites/paper.toml --device replay:data/recordings/nvidia-h200.jsonl.gz --compile leading\n"
       "  phitune sweep --problem \"b1 t200 h2 d16 p2 bf16 gated\" --device host --trials 2     (no GPU: are the kernels right?)");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }

@@ -50,8 +50,9 @@ inline Errors errors(std::mt19937_64& rng) {
   return e;
 }
 
-inline Config config(std::mt19937_64& rng) {
-  return Config{{"stages", static_cast<std::int64_t>(2 + rng() % 3)},
+/// Configs with different `stages` differ: the last trial of a config is the one that counts.
+inline Config config(std::mt19937_64& rng, std::int64_t stages) {
+  return Config{{"stages", stages},
                 {"warps", static_cast<std::int64_t>(4 << (rng() % 2))},
                 {"m_tiles", static_cast<std::int64_t>(1 + rng() % 4)}};
 }
@@ -66,10 +67,10 @@ inline Result right(std::mt19937_64& rng, double ms) {
   return r;
 }
 
-inline Trial trial(std::mt19937_64& rng, const StageProblem& stage, Outcome outcome, double ms) {
+inline Trial trial(std::mt19937_64& rng, const StageProblem& stage, Outcome outcome, double ms, std::int64_t stages = 2) {
   Trial t;
   t.problem = stage;
-  t.config = config(rng);
+  t.config = config(rng, stages);
   t.result = right(rng, ms);
   t.result.outcome = outcome;
   t.created_at = "2025-01-31T12:00:00Z";
@@ -100,9 +101,9 @@ inline PlanTrial plan(std::mt19937_64& rng, SweepRecord& sweep, const Problem& p
     p.cubin_hashes.push_back(best.cubin_hash);
     sum += ms;
     sweep.trials.push_back(std::move(best));
-    sweep.trials.push_back(trial(rng, stage, Outcome::ok, ms * drawn(rng, 1.1, 2)));
+    sweep.trials.push_back(trial(rng, stage, Outcome::ok, ms * drawn(rng, 1.1, 2), 3));
     constexpr Outcome failures[] = {Outcome::pruned, Outcome::compile_failed, Outcome::wrong_result};
-    sweep.trials.push_back(trial(rng, stage, failures[rng() % 3], ms));
+    sweep.trials.push_back(trial(rng, stage, failures[rng() % 3], ms, 4));
   }
   p.result = right(rng, sum * drawn(rng, 1.0, 1.1));
   for (const char* inputs : {"normal", "zero queries"})
