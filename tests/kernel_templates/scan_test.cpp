@@ -1,6 +1,7 @@
 // scan on the CPU emulator against the recurrence in double, and its host side.
 #include "kernel_templates/sm80/scan.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -158,6 +159,13 @@ std::vector<double> denominators(const ScanConfig& c, const std::vector<double>&
   return out;
 }
 
+/// What rounding to bf16 may do, as relative_error measures it: half a unit in the last place of the largest value.
+double largest_rounding(const std::vector<double>& values) {
+  double largest = 0, squares = 0;
+  for (const double value : values) largest = std::max(largest, std::fabs(value)), squares += value * value;
+  return std::ldexp(largest, -8) / std::sqrt(squares / static_cast<double>(values.size()));
+}
+
 template <ScanConfig Choice>
 void check(const Tokens& run) {
   static constexpr ScanConfig C = with_rows(Choice);
@@ -180,7 +188,7 @@ void check(const Tokens& run) {
   kernel_test::run_on_host(scan_template().launch(problem, config_of(C)), [&] { scan<C>(args); }, {.seed = seed});
 
   const std::vector<double> states = written_states(C, in, state);
-  EXPECT_LT(kernel_test::relative_error(states, expected.states), C.state == Storage::bf16 ? 0.05 : 1e-5);
+  EXPECT_LT(kernel_test::relative_error(states, expected.states), 1e-5 + (C.state == Storage::bf16 ? largest_rounding(expected.states) : 0));
   if (C.sum) {
     // Near fp32 whatever the state's type: two bf16 terms would give up to 2e-5.
     EXPECT_LT(kernel_test::relative_error(denominators(C, states), denominators(C, expected.states)), 5e-6);
