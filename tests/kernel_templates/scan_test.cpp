@@ -163,7 +163,7 @@ std::vector<double> denominators(const ScanConfig& c, const std::vector<double>&
 double largest_rounding(const std::vector<double>& values) {
   double largest = 0, squares = 0;
   for (const double value : values) largest = std::max(largest, std::fabs(value)), squares += value * value;
-  return std::ldexp(largest, -8) / std::sqrt(squares / static_cast<double>(values.size()));
+  return largest == 0 ? 0 : std::ldexp(largest, -8) / std::sqrt(squares / static_cast<double>(values.size()));
 }
 
 template <ScanConfig Choice>
