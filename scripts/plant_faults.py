@@ -35,6 +35,7 @@ ATTENTION = "key_tile=32 m_tiles=1 min_blocks=1 q_registers=1 stages=3 warps=4"
 WIDE = "b1 t400 hq2 hk1 d32 p2 bf16 gated"
 HOPPER = "b1 t170 hq2 hk1 d64 p2 bf16 gated"
 CORES = "expand_mma c64 d_tile8 state_bf16 partial_bf16 sm90"
+TWO_SETS = "ahead=2 blocks=0 m_tiles=2 min_blocks=1 prefetch=2 stages=2 token_tile=64 warpgroups=1"
 OVERLAPPED = "batch=2 blocks=0 min_blocks=1 overlap=1 query_tiles=1 stages=3 steps=8 warpgroups=2"
 FUSED = "attend_query c64 d_tile8 state_bf16 sm90"
 LONG = "expand_mma c256 d_tile8 state_bf16 partial_bf16"
@@ -98,7 +99,7 @@ FAULTS = [
     fault("missing_product_fence", "registers go into a product without a fence", "sm90/state_product.cuh", "        wgmma_fence();\n", "",
           "query_state", HOPPER, CORES),
     fault("missing_proxy_fence", "what ordinary stores wrote is multiplied without a fence of the async proxy", "sm90/update_state.cuh",
-          "fence_async_shared();", "", "update_state", HOPPER, CORES),
+          "fence_async_shared();", "", "update_state", HOPPER, CORES, TWO_SETS),
     fault("mask_off_by_one", "a tile on the diagonal leaves out the rows' own keys", "sm90/key_tiles.cuh",
           "first + n * 8 - 8 * h <= 0 ? weight.x : 0.0f, first + n * 8 - 8 * h < 0 ? weight.y : 0.0f};",
           "first + n * 8 - 8 * h < 0 ? weight.x : 0.0f, first + n * 8 - 8 * h < -1 ? weight.y : 0.0f};", "attend_query", HOPPER, FUSED),
