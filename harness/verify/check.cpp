@@ -46,7 +46,7 @@ double row_bound(const Check& check, const CheckRow& row, double norm) {
   double bound = check.tolerance.worst_row * norm;
   if (row.condition > 0) {
     const double step = check.dtype == Dtype::fp16 ? 0x1p-24 : 0x1p-126;
-    bound += conditioning() * epsilon(check.dtype) * row.condition + step * std::sqrt(static_cast<double>(row.reference.size()));
+    bound += conditioning() * epsilon(check.operands.value_or(check.dtype)) * row.condition + step * std::sqrt(static_cast<double>(row.reference.size()));
   }
   return bound;
 }

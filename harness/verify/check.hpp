@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,8 @@ struct Check {
   Dtype dtype = Dtype::fp32;
   Tolerance tolerance;
   std::vector<CheckRow> rows;
-  bool cancels = false;  // rows may be nothing but rounding errors of their terms: only each row's own bound counts
+  std::optional<Dtype> operands = std::nullopt;  // what the terms of its rows were rounded to, where that is not `dtype`
+  bool cancels = false;                          // rows may be nothing but rounding errors of their terms: only each row's own bound counts
 };
 
 /// Copies `count` elements of a buffer from element `offset` to `out`.

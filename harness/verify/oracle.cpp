@@ -206,6 +206,7 @@ Check final_state_check(const StageProblem& stage, std::uint64_t seed, InputKind
   const std::int64_t rows = state_rows(p.d, p.p, 1), width = p.e + 1;
   const InputTensor k = input_tensor(Buffer::k, stage, seed, kind), v = input_tensor(Buffer::v, stage, seed, kind);
   Check check{.buffer = Buffer::final_state, .dtype = Dtype::fp32, .tolerance = tolerance_of(p.dtype), .rows = {}};
+  check.operands = p.dtype;
   for (const auto& [b, hk] : sample_heads(p, rng)) {
     const std::vector<double> gates = cumulative_gates(stage, seed, kind, b, hk, 0, p.t);
     std::vector<std::vector<std::int64_t>> features;
@@ -216,6 +217,8 @@ Check final_state_check(const StageProblem& stage, std::uint64_t seed, InputKind
       features.push_back(std::move(sorted));
     }
     std::vector<std::vector<double>> sums(features.size(), std::vector<double>(width, 0.0));
+    // Terms of either sign: their rounding errors add up as their squares do, and a row that is mostly its denominator may cancel.
+    std::vector<double> squares(features.size(), 0.0);
     parallel_for(features.size(), [&](std::size_t f) {
       std::vector<double> value(p.e);
       for (std::int64_t j = 0; j < p.t; ++j) {
@@ -227,6 +230,7 @@ Check final_state_check(const StageProblem& stage, std::uint64_t seed, InputKind
         input_row(v, token * p.e, value);
         for (std::int64_t i = 0; i < p.e; ++i) sums[f][i] += product * value[i];
         sums[f][p.e] += product;
+        squares[f] += product * product * (dot(value, value) + (p.normalisation == Normalisation::none ? 0 : 1));
       }
     });
     for (std::size_t f = 0; f < features.size(); ++f) {
@@ -238,7 +242,7 @@ Check final_state_check(const StageProblem& stage, std::uint64_t seed, InputKind
         for (std::int64_t i = 0; i < width; ++i) sums[f][i] += std::exp(gates[p.t - 1]) * input_value(initial, offset + i);
       }
       if (p.normalisation == Normalisation::none) sums[f].pop_back();
-      check.rows.push_back({.offset = offset, .reference = std::move(sums[f])});
+      check.rows.push_back({.offset = offset, .reference = std::move(sums[f]), .condition = std::sqrt(squares[f])});
     }
   }
   return check;

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <limits>
 
+#include "harness/verify/inputs.hpp"
+
 namespace phitune {
 namespace {
 
@@ -81,6 +83,16 @@ TEST(Compare, InputsThatCancelAreMeasuredAgainstTheirTermsToo) {
   const double step = 0x1p-23;
   EXPECT_TRUE(compare({row_of({1, 0}, 0.51 / (conditioning() * step))}, reader(memory)).ok);
   EXPECT_FALSE(compare({row_of({1, 0}, 0.4 / (conditioning() * step))}, reader(memory)).ok);
+}
+
+TEST(Compare, TermsOfANarrowerTypeRoundAsThatDoes) {
+  const std::vector<float> memory{1.5f, 0};
+  Check check = row_of({1, 0}, 0.51 / (conditioning() * epsilon(Dtype::bf16)));
+  EXPECT_FALSE(compare({check}, reader(memory)).ok) << "fp32 terms of that size round by less";
+  check.operands = Dtype::bf16;
+  EXPECT_TRUE(compare({check}, reader(memory)).ok);
+  check.rows[0].condition *= 0.8;
+  EXPECT_FALSE(compare({check}, reader(memory)).ok);
 }
 
 TEST(Compare, ReportsTheBufferNearestToItsBound) {
