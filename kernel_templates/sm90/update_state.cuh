@@ -304,6 +304,11 @@ struct UpdateState {
     out.feature[step % 2] = read((from.feature[group] ^ pair % 4 * 16) + pair * 2 * L.key_row_bytes);
   }
 
+  static constexpr int released_at = C.ahead - 2;  // step of the next tile after which a tile's products have ended
+  PHITUNE_DEVICE static void release(int turn) {
+    if (lane() == 0) barrier_arrive(empty(turn % C.stages));
+  }
+
   PHITUNE_DEVICE void multiply(float (&acc)[C.m_tiles][accumulators], int first_octet, int tiles, int& turn) const {
     const Sources from = sources_of(first_octet);
     u32 a[C.ahead][2][4];
@@ -334,6 +339,11 @@ struct UpdateState {
         for (int s = 0; s < 2; ++s) wgmma_bf16<L.columns, true>(acc[m], set[s], v.at((2 * slab + s) * 16 * L.panel_row), tile + slab + s > 0);
         wgmma_commit();
         if (step == steps - 2) {
+          // The next tile may need the slot of the one before: given back first, where its products end as late as here.
+          if constexpr (released_at >= steps - 2) {
+            wgmma_wait<C.ahead - 1>();
+            if (tile > 0) release(turn - 1);
+          }
           // After the last tile its own beginning is read again, for nothing.
           const int next = tile + 1 < tiles ? turn + 1 : turn;
           k = keys(next % C.stages);
@@ -342,11 +352,11 @@ struct UpdateState {
         }
         read_step(features, from, k, (step + 2) % steps);
         wgmma_wait<C.ahead - 1>();
-        if (step == C.ahead - 2 && tile > 0 && lane() == 0) barrier_arrive(empty((turn - 1) % C.stages));
+        if (released_at < steps - 2 && step == released_at && tile > 0) release(turn - 1);
       }
     }
     wgmma_wait<0>();
-    if (lane() == 0) barrier_arrive(empty((turn - 1) % C.stages));
+    release(turn - 1);
     PHITUNE_UNROLL
     for (int m = 0; m < C.m_tiles; ++m) settle(acc[m]);
   }
@@ -356,7 +366,7 @@ struct UpdateState {
     PHITUNE_NO_UNROLL
     for (int tile = 0; tile < tiles; ++tile, ++turn) {
       barrier_wait(full(turn % C.stages), turn / C.stages & 1);
-      if (lane() == 0) barrier_arrive(empty(turn % C.stages));
+      release(turn);
     }
   }
 
