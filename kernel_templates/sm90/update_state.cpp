@@ -49,7 +49,7 @@ UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
           .loader_registers = static_cast<int>(loader_registers(s, c))};
 }
 
-// As update_state_layout counts them.
+// As update_state_layout counts them, from the knobs alone that a constraint on it declares.
 std::int64_t shared_bytes(const StageProblem& s, const Config& c) {
   const std::int64_t tile = c.at("token_tile"), keys = tile * s.problem.d * 2, panel_row = std::min<std::int64_t>(128, s.problem.e * 2);
   const std::int64_t panels = s.problem.e * 2 / panel_row + (has_sum(s) ? 1 : 0);

@@ -26,7 +26,7 @@ template <UpdateStateConfig C>
 struct UpdateState {
   static constexpr UpdateStateLayout L = update_state_layout(C);
   static constexpr int slabs = C.token_tile / 32;
-  static constexpr int value_blocks = C.e / 8;
+  static constexpr int value_chunks = C.e / 8;  // 16-byte pieces of a row of V, and core matrices of a row of U without z
   static constexpr int group_tiles = C.d_tile / 2;                                      // m tiles of a group
   static constexpr int groups = C.m_tiles > group_tiles ? C.m_tiles / group_tiles : 1;  // that a warp's unit meets
   static constexpr int accumulators = L.columns / 2;
@@ -158,7 +158,7 @@ struct UpdateState {
   }
 
   // Tokens follow each other in a thread's pieces of V by as many as the warpgroup copies at once.
-  static constexpr int value_chunks = C.e / 8, value_tokens = 128 / value_chunks;
+  static constexpr int value_tokens = 128 / value_chunks;
   /// The row of a tile of V where A has token `token`: additive over disjoint bits.
   PHITUNE_DEVICE static constexpr int value_row(int token) {
     return token / 32 * 32 + token / 4 % 2 * 16 + token / 2 % 2 * 8 + token % 32 / 8 * 2 + token % 2;
@@ -383,7 +383,7 @@ struct UpdateState {
         if (octet >= L.rows / 8) continue;
         u16* const out = update + octet * (8 * L.row_length) + g * 8 + 2 * t;
         PHITUNE_UNROLL
-        for (int n = 0; n < value_blocks; ++n)
+        for (int n = 0; n < value_chunks; ++n)
           *reinterpret_cast<u32*>(out + n * 64) = pack_bf16x2(acc[m][4 * n + 2 * s], acc[m][4 * n + 2 * s + 1]);
         if (C.sum && t == 0) args.update_z[matrix * L.rows + octet * 8 + g] = acc[m][accumulators - 4 + 2 * s];
       }

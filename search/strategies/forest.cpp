@@ -2,7 +2,6 @@
 // space those that its trees call good, and those on which they disagree.
 #include <algorithm>
 #include <cmath>
-#include <deque>
 #include <unordered_set>
 
 #include "search/strategies/extra_trees.hpp"
@@ -22,9 +21,9 @@ constexpr double good_share = 0.12;         // the best part of what was told is
 constexpr std::size_t least_good = 3;       // ... and at least so many
 constexpr double exploration = 1;           // how much disagreement between trees, their standard deviation, adds to a candidate's rating
 
-class ForestSearch : public Searcher {
+class ForestSearch : public BatchSearcher {
  public:
-  ForestSearch(const Space& space, std::uint64_t seed) : Searcher(space, seed), knobs_(space.knobs().size()) {
+  ForestSearch(const Space& space, std::uint64_t seed) : BatchSearcher(space, seed), knobs_(space.knobs().size()) {
     std::vector<std::size_t> sizes;
     for (std::size_t k = 0; k < knobs_; ++k) {
       const Knob& knob = space.knobs()[k];
@@ -41,15 +40,7 @@ class ForestSearch : public Searcher {
   std::optional<std::size_t> propose() override {
     if (told() + in_flight() < start) return random_fresh();
     if (told() < start) return std::nullopt;
-    if (picked_.empty()) {
-      // What is in flight would change the next pick.
-      if (in_flight() > 0) return std::nullopt;
-      pick();
-    }
-    if (picked_.empty()) return random_fresh();
-    const std::size_t next = picked_.front();
-    picked_.pop_front();
-    return next;
+    return BatchSearcher::propose();
   }
 
   void learn(std::size_t index, double time) override {
@@ -80,7 +71,7 @@ class ForestSearch : public Searcher {
     }
   }
 
-  void pick() {
+  void pick() override {
     label();
     // Every second tree sees the knobs alone: products help late in a search and hide simpler rules early.
     forest_.grow(samples_, categorical_, knobs_, 2, rng_);
@@ -131,7 +122,6 @@ class ForestSearch : public Searcher {
   std::vector<Told> told_;                                     // a row each
   std::vector<std::size_t> by_time_;                           // rows, the fastest first and failures last
   Forest forest_;
-  std::deque<std::size_t> picked_;  // to be asked next
 };
 
 }  // namespace

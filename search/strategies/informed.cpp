@@ -31,26 +31,14 @@ constexpr double least_wrong = 0.005;  // times scatter that much
 
 double normal_share(double z) { return 0.5 * std::erfc(-z / std::sqrt(2.0)); }
 
-class Informed : public Searcher {
+class Informed : public BatchSearcher {
  public:
-  Informed(const Space& space, std::uint64_t seed, Prior prior) : Searcher(space, seed), prior_(std::move(prior)) {
+  Informed(const Space& space, std::uint64_t seed, Prior prior) : BatchSearcher(space, seed), prior_(std::move(prior)) {
     for (const Knob& knob : space.knobs()) categorical_.push_back(knob.categorical);
     samples_.features = categorical_.size();
   }
 
  protected:
-  std::optional<std::size_t> propose() override {
-    if (picked_.empty()) {
-      // What is in flight would change the next pick.
-      if (in_flight() > 0) return std::nullopt;
-      pick();
-    }
-    if (picked_.empty()) return random_fresh();
-    const std::size_t next = picked_.front();
-    picked_.pop_front();
-    return next;
-  }
-
   std::optional<double> chance_of_gain(double share, std::size_t trials) override {
     if (surprises_.size() < least_surprises || by_time_.front().time >= failed) return std::nullopt;
     double squares = 0;
@@ -96,7 +84,7 @@ class Informed : public Searcher {
     return place->second;
   }
 
-  void pick() {
+  void pick() override {
     relearn();
     std::vector<std::pair<double, std::size_t>> rated;
     // The draw decides between equals.
@@ -190,7 +178,6 @@ class Informed : public Searcher {
   double level_ = 0;                                 // logarithm of time over expectation, the mean of what was right
   std::unordered_map<std::size_t, double> guesses_;  // logarithm of the time of what was picked, before it was tried
   std::deque<double> surprises_;                     // how far the latest guesses were off
-  std::deque<std::size_t> picked_;                   // to be asked next
 };
 
 }  // namespace

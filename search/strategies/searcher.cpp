@@ -43,4 +43,15 @@ std::optional<std::size_t> Searcher::random_fresh() {
   return std::nullopt;
 }
 
+std::optional<std::size_t> BatchSearcher::propose() {
+  if (picked_.empty()) {
+    if (in_flight() > 0) return std::nullopt;
+    pick();
+  }
+  if (picked_.empty()) return random_fresh();
+  const std::size_t next = picked_.front();
+  picked_.pop_front();
+  return next;
+}
+
 }  // namespace phitune

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <optional>
 #include <random>
@@ -47,6 +48,19 @@ class Searcher : public Strategy {
   LazyShuffle shuffle_;
   std::unordered_map<std::size_t, double> times_;  // of everything asked; `awaited` until told
   std::size_t in_flight_ = 0;
+};
+
+/// One that picks several configs at once, when nothing is in flight that would change its pick.
+class BatchSearcher : public Searcher {
+ public:
+  using Searcher::Searcher;
+
+ protected:
+  std::optional<std::size_t> propose() override;
+  /// Fills `picked_` with what to try next; nothing picked: any config will do.
+  virtual void pick() = 0;
+
+  std::deque<std::size_t> picked_;
 };
 
 }  // namespace phitune

@@ -79,22 +79,6 @@ TEST(Experience, OtherProblemsOfQuiteOtherTimesTeachWhichConfigsAreGood) {
   EXPECT_EQ(best.at("batch"), 4);
 }
 
-TEST(Experience, TheOrderInWhichItWasGatheredIsNoPartOfIt) {
-  Experience forth, back;
-  std::vector<Trial> trials;
-  for (const char* problem : {"b1 t16384 h16 d64 p2 bf16 gated", "b8 t65536 h12 d64 p2 bf16 gated"}) {
-    const StageProblem stage = query_state(problem);
-    const Space space = space_of(stage);
-    for (std::size_t i = 0; i < space.size(); i += 3)
-      trials.push_back(trial_of(stage, space.at(i), 1 + static_cast<double>(trials.size())));
-  }
-  for (const Trial& trial : trials) forth.add(synthetic_info(), trial);
-  for (auto trial = trials.rbegin(); trial != trials.rend(); ++trial) back.add(synthetic_info(), *trial);
-  const Space space = space_of(headline);
-  const Prior a = forth.prior(headline, space, synthetic_info()), b = back.prior(headline, space, synthetic_info());
-  for (std::size_t i = 0; i < space.size(); ++i) ASSERT_EQ(a(i), b(i));
-}
-
 TEST(Experience, WhatFailedIsExpectedToBeSlow) {
   Experience experience;
   const StageProblem other = query_state("b1 t16384 h16 d64 p2 bf16 gated");
