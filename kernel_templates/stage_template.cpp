@@ -37,6 +37,7 @@ const StageTemplate* find_sm80(Stage stage) {
     case Stage::combine:
       return &combine_template();
     case Stage::attend_query:
+    case Stage::update_scan:
     case Stage::update_gemm:
     case Stage::query_gemm:
       break;
@@ -49,6 +50,7 @@ const StageTemplate* find_sm90(Stage stage) {
     case Stage::attention:
       return &sm90::attention_template();
     case Stage::update_state:
+    case Stage::update_scan:
       return &sm90::update_state_template();
     case Stage::query_state:
       return &sm90::query_state_template();

@@ -17,6 +17,7 @@ struct Launch {
   std::uint32_t grid[3] = {1, 1, 1};
   std::uint32_t block[3] = {1, 1, 1};
   std::uint32_t dynamic_shared_bytes = 0;
+  bool cooperative = false;  // blocks wait for each other, so all must run at once, or the launch fails
   bool operator==(const Launch&) const = default;
 };
 
@@ -61,9 +62,12 @@ struct Work {
 /// Length R of a state row: e, and with normalisation sum 8 columns more for the denominator.
 [[nodiscard]] std::int64_t state_columns(const Problem& problem);
 
+/// Bytes of update_scan's counters, `args.progress`: one for each chunk of at most rows / 64 slices of a state.
+[[nodiscard]] std::int64_t progress_bytes(const Problem& problem, std::int64_t chunks, std::int64_t rows);
+
 /// Bytes of each intermediate buffer a plan needs; the sum, each rounded to 256, is the workspace.
 struct Workspace {
-  std::int64_t gates = 0, partial = 0, row_sum = 0, update = 0, update_z = 0, state = 0, phi_k = 0, phi_q = 0, v_aug = 0, inter = 0;
+  std::int64_t gates = 0, partial = 0, row_sum = 0, update = 0, update_z = 0, state = 0, progress = 0, phi_k = 0, phi_q = 0, v_aug = 0, inter = 0;
   bool state_aliases_update = false;
   [[nodiscard]] std::int64_t total() const;
 };

@@ -80,7 +80,8 @@ Work work_of(const StageProblem& stage) {
       return {0, 0, s.b * s.t * s.hk * (4 + 8)};
     case Stage::attention:
       return attention_work(stage, s, gate_bytes);
-    case Stage::update_state: {
+    case Stage::update_state:
+    case Stage::update_scan: {
       const double tokens = s.b * s.hk * s.update_tokens;
       const double read = (key_bytes(s) + value_bytes(s) + gate_bytes) * (s.update_tokens / s.t);
       return {product_flops(tokens, rows, s.e), product_flops(tokens, exact_rows, s.e), read + sigma};

@@ -9,8 +9,8 @@ namespace {
 
 std::int64_t rounded(std::int64_t size) { return (size + 255) / 256 * 256; }
 
-std::array<std::int64_t, 10> sizes(const Workspace& w) {
-  return {w.gates, w.partial, w.row_sum, w.update, w.update_z, w.state, w.phi_k, w.phi_q, w.v_aug, w.inter};
+std::array<std::int64_t, 11> sizes(const Workspace& w) {
+  return {w.gates, w.partial, w.row_sum, w.update, w.update_z, w.state, w.progress, w.phi_k, w.phi_q, w.v_aug, w.inter};
 }
 
 Strides contiguous(const Problem& problem, std::int64_t heads, std::int64_t width) {
@@ -21,6 +21,10 @@ Strides contiguous(const Problem& problem, std::int64_t heads, std::int64_t widt
 }  // namespace
 
 std::int64_t state_columns(const Problem& problem) { return problem.e + (problem.normalisation == Normalisation::sum ? 8 : 0); }
+
+std::int64_t progress_bytes(const Problem& problem, std::int64_t chunks, std::int64_t rows) {
+  return problem.b * problem.hk * chunks * ((rows + 63) / 64) * 4;
+}
 
 std::int64_t Workspace::total() const {
   std::int64_t sum = 0;
@@ -38,10 +42,16 @@ Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
   const std::int64_t rows = state_rows(problem.d, problem.p, shape.d_tile);
   const std::int64_t columns = state_columns(problem);
   const std::int64_t states = problem.b * problem.hk * chunks * rows;
-  if (shape.fusion != Fusion::attend_query) {
+  if (shape.fusion == Fusion::update_scan || shape.fusion == Fusion::two_kernels) {
+    w.state = states * columns * bytes(shape.state);
+    w.progress = progress_bytes(problem, chunks, rows);
+  }
+  if (shape.fusion != Fusion::attend_query && shape.fusion != Fusion::two_kernels) {
     w.partial = problem.b * problem.hq * problem.t * problem.e * bytes(shape.partial);
     if (sum) w.row_sum = problem.b * problem.hq * problem.t * 4;
   }
+
+  if (w.state > 0) return w;
 
   if (shape.fusion != Fusion::materialized) {
     w.update = states * columns * bytes(shape.state);
@@ -70,6 +80,7 @@ void bind_workspace(Args& args, const Problem& problem, const PlanShape& shape, 
   args.update = take(w.update);
   args.update_z = static_cast<float*>(take(w.update_z));
   args.state = w.state_aliases_update ? args.update : take(w.state);
+  args.progress = static_cast<unsigned*>(take(w.progress));
   args.phi_k = take(w.phi_k);
   args.phi_q = take(w.phi_q);
   args.v_aug = take(w.v_aug);

@@ -12,7 +12,7 @@
 namespace phitune {
 namespace {
 
-constexpr std::array kFusions = {Fusion::quadratic, Fusion::materialized, Fusion::expand_mma, Fusion::attend_query};
+constexpr std::array kFusions = {Fusion::quadratic, Fusion::materialized, Fusion::expand_mma, Fusion::attend_query, Fusion::update_scan, Fusion::two_kernels};
 // A rate that no device has: with it, the other side of the floor is what remains.
 constexpr double kUnlimited = 1e12;
 

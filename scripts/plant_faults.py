@@ -35,9 +35,10 @@ ATTENTION = "key_tile=32 m_tiles=1 min_blocks=1 q_registers=1 stages=3 warps=4"
 WIDE = "b1 t400 hq2 hk1 d32 p2 bf16 gated"
 HOPPER = "b1 t170 hq2 hk1 d64 p2 bf16 gated"
 CORES = "expand_mma c64 d_tile8 state_bf16 partial_bf16 sm90"
-TWO_SETS = "ahead=2 blocks=0 m_tiles=2 min_blocks=1 prefetch=2 stages=2 token_tile=64 warpgroups=1"
-OVERLAPPED = "batch=2 blocks=0 min_blocks=1 overlap=1 query_tiles=1 stages=3 steps=8 warpgroups=2"
+TWO_SETS = "blocks=0 m_tiles=2 min_blocks=1 prefetch=2 stages=2 token_tile=64 warpgroups=1"
+OVERLAPPED = "batch=2 blocks=0 m_tiles=1 min_blocks=1 overlap=1 query_tiles=1 stages=3 steps=8 warpgroups=2"
 FUSED = "attend_query c64 d_tile8 state_bf16 sm90"
+SCANNED = "two_kernels c64 d_tile8 state_bf16 sm90"
 LONG = "expand_mma c256 d_tile8 state_bf16 partial_bf16"
 
 
@@ -83,11 +84,11 @@ FAULTS = [
     fault("dropped_tail", "the last, ragged tile of tokens is left out", "sm80/attention.cuh", "tiles = ceil_div(reach, C.key_tile),",
           "tiles = reach / C.key_tile,", "attention", PROBLEM, SHAPE),
     fault("missing_gate", "the scan does not decay the state by the chunk's gate", "sm80/scan.cuh",
-          "sum[k] = C.gated ? sum[k] * decay + x : sum[k] + x;", "sum[k] = sum[k] + x;", "scan"),
+          "sum[i] = C.gated ? sum[i] * decay + x : sum[i] + x;", "sum[i] = sum[i] + x;", "scan"),
     fault("wrong_multiplicity", "rows of the state are not weighted by how often their features occur", "sm80/scan.cuh",
-          "  float factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));", "  float factor = 1.0f;", "scan"),
+          "    factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));", "    factor = 1.0f;", "scan"),
     fault("wrong_gate_token", "the state decays by the gate of the token before the chunk's last", "sm80/scan.cuh",
-          "2 * static_cast<i64>(end - 1));", "2 * static_cast<i64>(end - 2));", "plan"),
+          "args.t + end - 1];", "args.t + end - 2];", "plan"),
     fault("unordered_totals", "warps read each other's totals without a barrier", "sm80/gates.cuh", "    block_barrier();\n", "", "gates",
           "b1 t400 h1 d32 p2 bf16 gated", LONG, None, 4),
     fault("wrong_phase", "the feeding warp waits for the wrong parity of an empty slot", "sm90/query_state.cuh",
@@ -106,6 +107,10 @@ FAULTS = [
     fault("early_release", "a slot of the ring is given back while the product that reads it is in flight", "sm90/key_tiles.cuh",
           "      if (tile > begin) ring.release(tile - 1);\n    };\n    const auto last",
           "      ring.release(tile);\n    };\n    const auto last", "attend_query", "b1 t700 hq2 hk1 d64 p2 bf16 gated", "attend_query c512 d_tile8 state_bf16 sm90", OVERLAPPED),
+    fault("unwritten_update", "what other blocks write is read without waiting for them", "sm90/update_scan.cuh",
+          "ahead.there += wait_for_counts(ahead.counters + ahead.there, needed - ahead.there, L.slice_blocks);", "ahead.there = needed;", "update_scan", HOPPER, SCANNED),
+    fault("told_too_early", "a block says that it has written before its warps have", "sm90/update_scan.cuh",
+          "      barrier_wait(written(), turn & 1);\n", "", "update_scan", HOPPER, SCANNED),
 ]
 
 

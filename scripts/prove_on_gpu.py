@@ -125,7 +125,8 @@ def against_ncu(arguments, bound):
         raise Failed(f"{stage} of {problem}: {ours['outcome']}: {ours['reason']}")
     ncu = [arguments.ncu, "--target-processes", "all", "--clock-control", "none", "--cache-control", "all", "--kernel-name", "phitune_kernel", "--metrics",
            "gpu__time_duration.sum", "--csv"]
-    durations = durations_of(output_of(ncu + verify), ours["launch"])
+    # Not timed by phitune meanwhile: a profiler changes what its self-test of coldness sees.
+    durations = [ms for _ in range(3) for ms in durations_of(output_of(ncu + verify + ["--no-timing"]), ours["launch"])]
     if len(durations) < 5:
         raise Failed(f"ncu saw {len(durations)} launches of {stage} with {ours['launch']}")
     again = json.loads(output_of(verify))[0]

@@ -13,11 +13,12 @@
 namespace phitune {
 namespace {
 
-constexpr Names<Stage, 11> stage_names{"stage",
+constexpr Names<Stage, 12> stage_names{"stage",
                                        {{{Stage::gates, "gates"},
                                          {Stage::attention, "attention"},
                                          {Stage::update_state, "update_state"},
                                          {Stage::scan, "scan"},
+                                         {Stage::update_scan, "update_scan"},
                                          {Stage::query_state, "query_state"},
                                          {Stage::attend_query, "attend_query"},
                                          {Stage::expand_key, "expand_key"},
@@ -25,14 +26,21 @@ constexpr Names<Stage, 11> stage_names{"stage",
                                          {Stage::update_gemm, "update_gemm"},
                                          {Stage::query_gemm, "query_gemm"},
                                          {Stage::combine, "combine"}}}};
-constexpr Names<Fusion, 4> fusion_names{"fusion strategy",
+constexpr Names<Fusion, 6> fusion_names{"fusion strategy",
                                         {{{Fusion::quadratic, "quadratic"},
                                           {Fusion::materialized, "materialized"},
                                           {Fusion::expand_mma, "expand_mma"},
-                                          {Fusion::attend_query, "attend_query"}}}};
+                                          {Fusion::attend_query, "attend_query"},
+                                          {Fusion::update_scan, "update_scan"},
+                                          {Fusion::two_kernels, "two_kernels"}}}};
 constexpr Names<Path, 3> path_names{"path", {{{Path::sm80, "sm80"}, {Path::sm90, "sm90"}, {Path::library, "library"}}}};
 
-bool has_partial_outputs(Fusion fusion) { return fusion == Fusion::expand_mma || fusion == Fusion::materialized; }
+bool has_partial_outputs(Fusion fusion) {
+  return fusion == Fusion::expand_mma || fusion == Fusion::materialized || fusion == Fusion::update_scan;
+}
+bool for_sm90_alone(Fusion fusion) {
+  return fusion == Fusion::attend_query || fusion == Fusion::update_scan || fusion == Fusion::two_kernels;
+}
 
 // The words of one shape, in any order, each once.
 class ShapeReader {
@@ -181,6 +189,12 @@ void neutral_update(StageProblem& s) {
   s.problem.initial_state = false;
 }
 
+// (The initial state is scan's part of it.)
+void neutral_update_scan(StageProblem& s) {
+  s.shape.partial = Dtype::bf16;
+  s.problem.hq = s.problem.hk;
+}
+
 // Works on intermediates and both states: neither the user's layout nor dtype reaches it.
 void neutral_scan(StageProblem& s) {
   s.shape.partial = Dtype::bf16;
@@ -222,6 +236,7 @@ Path path_of(Stage stage, Path preferred) {
       return Path::library;
     case Stage::attention:
     case Stage::update_state:
+    case Stage::update_scan:
     case Stage::query_state:
     case Stage::attend_query:
       return preferred;
@@ -232,12 +247,18 @@ Path path_of(Stage stage, Path preferred) {
 
 }  // namespace
 
+// Strategies run the same kernels: which of them a stage is said to be of. (scan reads its denominators from another place in materialized.)
+Fusion fusion_of(Stage stage, Fusion of_plan) {
+  if (of_plan == Fusion::quadratic) return of_plan;
+  if (stage == Stage::attend_query) return Fusion::attend_query;
+  if (stage == Stage::update_scan) return Fusion::update_scan;
+  if (stage == Stage::gates || stage == Stage::attention || of_plan != Fusion::materialized) return Fusion::expand_mma;
+  return of_plan;
+}
+
 StageProblem make_stage_problem(const Problem& problem, const PlanShape& shape, Stage stage) {
   StageProblem s{problem, shape, stage, path_of(stage, shape.path)};
-  // Strategies run these same kernels; scan reads its denominators from another place in materialized.
-  const bool shared = stage == Stage::gates || stage == Stage::attention;
-  if (shared && shape.fusion == Fusion::materialized) s.shape.fusion = Fusion::expand_mma;
-  if (stage != Stage::attend_query && shape.fusion == Fusion::attend_query) s.shape.fusion = Fusion::expand_mma;
+  s.shape.fusion = fusion_of(stage, shape.fusion);
   switch (stage) {
     case Stage::gates:
       neutral_gates(s);
@@ -255,6 +276,9 @@ StageProblem make_stage_problem(const Problem& problem, const PlanShape& shape, 
       break;
     case Stage::scan:
       neutral_scan(s);
+      break;
+    case Stage::update_scan:
+      neutral_update_scan(s);
       break;
     case Stage::query_state:
     case Stage::attend_query:
@@ -285,6 +309,12 @@ std::vector<StageProblem> stages_of(const Problem& problem, const PlanShape& sha
       break;
     case Fusion::attend_query:
       order.insert(order.end(), {Stage::update_state, Stage::scan, Stage::attend_query});
+      break;
+    case Fusion::update_scan:
+      order.insert(order.end(), {Stage::attention, Stage::update_scan, Stage::query_state});
+      break;
+    case Fusion::two_kernels:
+      order.insert(order.end(), {Stage::update_scan, Stage::attend_query});
       break;
     case Fusion::materialized:
       order.insert(order.end(), {Stage::expand_key, Stage::update_gemm, Stage::scan, Stage::expand_query, Stage::query_gemm,
@@ -337,7 +367,7 @@ std::optional<std::string> storage_refused(const Problem& problem, const PlanSha
 
 std::optional<std::string> path_refused(const Problem& problem, const PlanShape& shape) {
   if (shape.path == Path::sm80) {
-    if (shape.fusion == Fusion::attend_query) return "attend_query has kernels on the sm90 path alone";
+    if (for_sm90_alone(shape.fusion)) return fmt::format("{} has kernels on the sm90 path alone", to_string(shape.fusion));
     return std::nullopt;
   }
   if (shape.path == Path::library) return "a plan's path is sm80 or sm90: library stages belong to both";
@@ -359,7 +389,7 @@ std::optional<std::string> quadratic_refused(const Problem& problem) {
 
 std::vector<PlanShape> every_shape() {
   std::vector<PlanShape> shapes{PlanShape{.fusion = Fusion::quadratic}, PlanShape{.fusion = Fusion::quadratic, .path = Path::sm90}};
-  for (const Fusion fusion : {Fusion::materialized, Fusion::expand_mma, Fusion::attend_query}) {
+  for (const Fusion fusion : {Fusion::materialized, Fusion::expand_mma, Fusion::attend_query, Fusion::update_scan, Fusion::two_kernels}) {
     for (const std::int64_t chunk : chunk_sizes) {
       for (const std::int64_t d_tile : tile_widths) {
         for (const Dtype state : storage_dtypes) {

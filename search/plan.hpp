@@ -12,13 +12,14 @@
 
 namespace phitune {
 
-/// One kernel of a pipeline. `gates` is the prologue that turns log_g into cumulative gates; `attend_query` is attention and query_state in
-/// one; the last five belong to `materialized`.
+/// One kernel of a pipeline. `gates` is the prologue that turns log_g into cumulative gates; `update_scan` is update_state and scan in one,
+/// `attend_query` is attention and query_state in one; the last five belong to `materialized`.
 enum class Stage {
   gates,
   attention,
   update_state,
   scan,
+  update_scan,
   query_state,
   attend_query,
   expand_key,
@@ -29,8 +30,9 @@ enum class Stage {
 };
 
 /// expand_mma: a kernel per stage, phi formed in registers. attend_query: as expand_mma, with attention and query_state in one kernel, so
-/// that nothing but y leaves it.
-enum class Fusion { quadratic, materialized, expand_mma, attend_query };
+/// that nothing but y leaves it. update_scan: as expand_mma, with update_state and scan in one kernel, so that states are written once.
+/// two_kernels: both.
+enum class Fusion { quadratic, materialized, expand_mma, attend_query, update_scan, two_kernels };
 
 /// Instruction path of a template: sm80 is mma.sync and cp.async, for every GPU from Ampere on; sm90 is wgmma and bulk copies, for Hopper
 /// alone. `library` marks stages done by cuBLASLt.
@@ -49,7 +51,7 @@ struct PlanShape {
   std::int64_t chunk = 0;       // tokens; 0 for quadratic
   std::int64_t d_tile = 0;      // width of a feature tile; 0 for quadratic
   Dtype state = Dtype::bf16;    // how chunk states are stored between kernels
-  Dtype partial = Dtype::bf16;  // how attention's partial outputs are stored; bf16 where there are none: quadratic, attend_query
+  Dtype partial = Dtype::bf16;  // how attention's partial outputs are stored; bf16 where there are none: quadratic, attend_query, two_kernels
   // Whose kernels run where both paths have one. It also says how states lie in memory: in rows for sm80, in the core matrices that wgmma
   // reads for sm90 (kernel_templates/common/state_layout.cuh).
   Path path = Path::sm80;

@@ -86,10 +86,16 @@ void Kernel::launch(const Launch& geometry, const void* args, cudaStream_t strea
   config.blockDim = {geometry.block[0], geometry.block[1], geometry.block[2]};
   config.dynamicSmemBytes = geometry.dynamic_shared_bytes;
   config.stream = stream;
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  if (after_kernel && waits_) config.attrs = &overlap, config.numAttrs = 1;
+  cudaLaunchAttribute attributes[2]{};
+  config.attrs = attributes;
+  if (after_kernel && waits_) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (geometry.cooperative) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
+    attributes[config.numAttrs++].val.cooperative = 1;
+  }
   void* parameters[] = {const_cast<void*>(args)};
   check(cudaLaunchKernelExC(&config, static_cast<const void*>(kernel_), parameters));
 }

@@ -136,8 +136,10 @@ double run_steps(const Prepared& run, std::uint64_t schedule) {
       multiply_on_host(gemm_of(step.problem), gemm_pointers(step.problem, run.args));
       continue;
     }
+    for (const Buffer buffer : counters_of(step.problem))
+      std::memset(pointer_of(run.args, buffer), 0, static_cast<std::size_t>(buffer_shape(buffer, step.problem).size_bytes()));
     host::launch(extent(step.launch.grid), extent(step.launch.block), step.launch.dynamic_shared_bytes, [&] { step.kernel->run(run.args); },
-                 {.seed = schedule});
+                 {.seed = schedule, .cooperative = step.launch.cooperative});
   }
   return watch.ms();
 }
@@ -160,6 +162,13 @@ Timing timing_of(std::vector<double> samples, Regime regime) {
 }
 
 }  // namespace
+
+// Of a launch whose blocks wait for each other; 0 of any other.
+std::uint64_t threads_at_once(const PlanStage& stage) {
+  if (stage.problem.path == Path::library) return 0;
+  const Launch launch = stage_template(stage.problem.stage, stage.problem.path).launch(stage.problem, stage.config);
+  return launch.cooperative ? std::uint64_t{launch.grid[0]} * launch.block[0] : 0;
+}
 
 double emulation_s(const PlanStage& stage) {
   const Work work = work_of(stage.problem);
@@ -197,6 +206,9 @@ struct HostDevice::State {
   References references;
 
   [[nodiscard]] std::optional<std::string> too_large(const PlanStage& stage) const {
+    if (const std::uint64_t threads = threads_at_once(stage); threads > host::most_threads_at_once)
+      return fmt::format("too large for the CPU: its blocks all run at once, {} threads of them, and {} are emulated at once. Take a smaller t or fewer heads",
+                         threads, host::most_threads_at_once);
     const double seconds = emulation_s(stage);
     if (seconds <= options.limit_s) return std::nullopt;
     return fmt::format(
@@ -288,9 +300,11 @@ struct HostDevice::State {
     for (const Buffer buffer : outputs) set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, whole).size_bytes()));
     const bool aliases = workspace_of(problem, shape).state_aliases_update;
     for (const ExecutableStage& stage : stages) {
-      for (const Buffer buffer : outputs_of(stage.stage.problem)) {
-        if (run.buffers.has(buffer) || (aliases && buffer == Buffer::state)) continue;
-        set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, stage.stage.problem).size_bytes()));
+      for (const auto& buffers : {outputs_of(stage.stage.problem), counters_of(stage.stage.problem)}) {
+        for (const Buffer buffer : buffers) {
+          if (run.buffers.has(buffer) || (aliases && buffer == Buffer::state)) continue;
+          set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, stage.stage.problem).size_bytes()));
+        }
       }
     }
     if (aliases) run.args.state = run.args.update;
@@ -325,7 +339,9 @@ Result HostDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& 
     set_sizes(run.args, problem);
     for (const Buffer buffer : run.inputs) fill(run.buffers, run.args, buffer, problem, policy.seed, InputKind::normal);
     const std::vector<Buffer> outputs = outputs_of(problem);
-    for (const Buffer buffer : outputs) set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, problem).size_bytes()));
+    for (const auto& buffers : {outputs, counters_of(problem)}) {
+      for (const Buffer buffer : buffers) set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, problem).size_bytes()));
+    }
     std::vector<double> samples;
     judge(result, state.verify(run, problem, outputs, state.references.of_stage(problem, policy.seed), true, policy, samples));
     state.time(result, std::move(samples), policy);

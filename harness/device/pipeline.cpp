@@ -1,8 +1,14 @@
 #include "harness/device/pipeline.hpp"
 
 #include "harness/error.hpp"
+#include "harness/verify/buffers.hpp"
 
 namespace phitune::cuda {
+
+void clear_counters(const StageProblem& stage, const Args& args, cudaStream_t stream) {
+  for (const Buffer buffer : counters_of(stage))
+    check(cudaMemsetAsync(pointer_of(args, buffer), 0, static_cast<std::size_t>(buffer_shape(buffer, stage).size_bytes()), stream));
+}
 
 Pipeline::Pipeline(std::span<const ExecutableStage> stages, const GemmLibrary& gemms) : gemms_(gemms) {
   for (const ExecutableStage& stage : stages) {
@@ -21,6 +27,7 @@ Pipeline::Pipeline(std::span<const ExecutableStage> stages, const GemmLibrary& g
 }
 
 void Pipeline::enqueue(cudaStream_t stream, const Args& args) const {
+  for (const Step& step : steps_) clear_counters(step.problem, args, stream);
   bool after_kernel = false;
   for (const Step& step : steps_) {
     if (step.problem.path == Path::library) {

@@ -20,6 +20,10 @@ class NotRunnable : public std::runtime_error {
   Outcome outcome_;
 };
 
+/// Zeroes what must be zero when the stage begins (counters_of). To be put on the stream before the first stage of a plan: between two
+/// kernels it would keep them from overlapping.
+void clear_counters(const StageProblem& stage, const Args& args, cudaStream_t stream);
+
 class Pipeline {
  public:
   /// Loads every kernel. `gemms` must outlive it. Throws CudaError when one cannot be loaded, NotRunnable(pruned) when the

@@ -94,16 +94,20 @@ PlanShape shape_of(std::span<const ExecutableStage> stages) {
         break;
       // The scan keeps all there is to know of the states, and which strategy it belongs to: expand_mma for those that share its stages.
       case Stage::scan:
+      case Stage::update_scan:
         shape.fusion = part.fusion;
         shape.chunk = part.chunk;
         shape.d_tile = part.d_tile;
         shape.state = part.state;
         shape.path = part.path;
         break;
-      // Comes last, and has all there is.
-      case Stage::attend_query:
+      // Comes last, and has all there is but how its states were made.
+      case Stage::attend_query: {
+        const bool fused_scan = shape.fusion == Fusion::update_scan;
         shape = part;
+        if (fused_scan) shape.fusion = Fusion::two_kernels;
         break;
+      }
       default:
         break;
     }

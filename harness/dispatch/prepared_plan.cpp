@@ -3,6 +3,7 @@
 
 #include "harness/device/cuda.hpp"
 #include "harness/device/gemm_library.hpp"
+#include "harness/device/pipeline.hpp"
 #include "harness/dispatch/dispatcher.hpp"
 #include "harness/error.hpp"
 #include "kernel_templates/library/gemm.hpp"
@@ -106,6 +107,7 @@ void PreparedPlan::launch(const Buffers& buffers, void* workspace, std::int64_t 
   bind_buffers(args, buffers, state_->plan.problem);
   const auto on = static_cast<cudaStream_t>(stream);
   try {
+    for (const State::Step& step : state_->steps) cuda::clear_counters(step.problem, args, on);
     bool after_kernel = false;
     for (const State::Step& step : state_->steps) {
       if (step.problem.path == Path::library) {

@@ -12,8 +12,8 @@ namespace {
 constexpr int kMeasuring = 2;
 
 std::string text_of(const Launch& launch) {
-  return fmt::format("{},{},{} {},{},{} {}", launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0], launch.block[1],
-                     launch.block[2], launch.dynamic_shared_bytes);
+  return fmt::format("{},{},{} {},{},{} {}{}", launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0], launch.block[1],
+                     launch.block[2], launch.dynamic_shared_bytes, launch.cooperative ? " cooperative" : "");
 }
 
 std::string text_of(const MeasurePolicy& policy) {

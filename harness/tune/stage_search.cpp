@@ -102,7 +102,8 @@ double estimate_ms(const StageProblem& stage, const DeviceInfo& device) {
   const Work work = work_of(stage);
   const double tflops = device.matrix_tflops > 0 ? device.matrix_tflops : fallback_tflops;
   const double tbps = device.copy_tbps > 0 ? device.copy_tbps : fallback_tbps;
-  const bool on_states = stage.stage == Stage::update_state || stage.stage == Stage::query_state || stage.stage == Stage::attend_query;
+  const bool on_states = stage.stage == Stage::update_state || stage.stage == Stage::update_scan || stage.stage == Stage::query_state ||
+                         stage.stage == Stage::attend_query;
   const double tf32_penalty = on_states && stage.shape.state == Dtype::fp32 ? 2 : 1;
   const double share = stage.path == Path::sm90 ? wgmma_share : matrix_share;
   return launch_ms + std::max(tf32_penalty * work.flops / (share * tflops * 1e9), work.bytes / (copy_share * tbps * 1e9));

@@ -43,6 +43,7 @@ double bytes_per_piece(const StageProblem& stage) {
   const auto state = static_cast<double>(stage.rows() * problem.e * bytes(stage.shape.state));
   switch (stage.stage) {
     case Stage::update_state:
+    case Stage::update_scan:
       return keys;
     case Stage::query_state:
       return state;

@@ -80,6 +80,8 @@ std::string_view to_string(Buffer buffer) {
       return "update_z";
     case Buffer::state:
       return "state";
+    case Buffer::progress:
+      return "progress";
     case Buffer::initial_state:
       return "initial_state";
     case Buffer::final_state:
@@ -124,6 +126,8 @@ BufferShape buffer_shape(Buffer buffer, const StageProblem& stage) {
       return intermediate(Dtype::fp32, states(), 1);
     case Buffer::state:
       return intermediate(shape.state, states(), state_columns(p));
+    case Buffer::progress:
+      return intermediate(Dtype::fp32, progress_bytes(p, stage.chunks(), stage.rows()) / 4, 1);
     case Buffer::initial_state:
     case Buffer::final_state:
       return intermediate(Dtype::fp32, p.b * p.hk * state_rows(p.d, p.p, 1), p.e + 1);
@@ -146,7 +150,8 @@ std::vector<Buffer> inputs_of(const StageProblem& stage) {
     case Stage::attention:
       return present(stage, {Buffer::q, Buffer::k, Buffer::v, Buffer::gates});
     case Stage::update_state:
-      return present(stage, {Buffer::k, Buffer::v, Buffer::gates});
+    case Stage::update_scan:
+      return present(stage, {Buffer::k, Buffer::v, Buffer::gates, Buffer::initial_state});
     case Stage::scan:
       return present(stage, {Buffer::update, Buffer::update_z, Buffer::gates, Buffer::initial_state});
     case Stage::query_state:
@@ -178,6 +183,7 @@ std::vector<Buffer> outputs_of(const StageProblem& stage) {
     case Stage::update_state:
       return present(stage, {Buffer::update, Buffer::update_z});
     case Stage::scan:
+    case Stage::update_scan:
       return present(stage, {Buffer::state, Buffer::final_state});
     case Stage::query_state:
     case Stage::attend_query:
@@ -193,6 +199,11 @@ std::vector<Buffer> outputs_of(const StageProblem& stage) {
       return {Buffer::inter};
   }
   throw std::logic_error("unknown stage");
+}
+
+std::vector<Buffer> counters_of(const StageProblem& stage) {
+  if (stage.stage != Stage::update_scan) return {};
+  return {Buffer::progress};
 }
 
 void set_pointer(Args& args, Buffer buffer, void* data) {
@@ -229,6 +240,9 @@ void set_pointer(Args& args, Buffer buffer, void* data) {
       break;
     case Buffer::state:
       args.state = data;
+      break;
+    case Buffer::progress:
+      args.progress = static_cast<unsigned*>(data);
       break;
     case Buffer::initial_state:
       args.initial_state = static_cast<const float*>(data);
@@ -275,6 +289,8 @@ void* pointer_of(const Args& args, Buffer buffer) {
       return args.update_z;
     case Buffer::state:
       return args.state;
+    case Buffer::progress:
+      return args.progress;
     case Buffer::initial_state:
       return const_cast<float*>(args.initial_state);
     case Buffer::final_state:

@@ -23,6 +23,7 @@ enum class Buffer {
   update,
   update_z,
   state,
+  progress,
   initial_state,
   final_state,
   phi_k,
@@ -49,6 +50,8 @@ struct BufferShape {
 /// What a stage reads and what it writes, by args.cuh and the problem's features.
 [[nodiscard]] std::vector<Buffer> inputs_of(const StageProblem& problem);
 [[nodiscard]] std::vector<Buffer> outputs_of(const StageProblem& problem);
+/// Memory that the stage needs besides: counters, which must be zero when it begins.
+[[nodiscard]] std::vector<Buffer> counters_of(const StageProblem& problem);
 
 /// Points the kernel's argument for `buffer` at `data`.
 void set_pointer(Args& args, Buffer buffer, void* data);

@@ -54,6 +54,7 @@ inputs::Stream stream_of(Buffer buffer) {
       return inputs::Stream::inter;
     case Buffer::y:
     case Buffer::gates:
+    case Buffer::progress:
     case Buffer::final_state:
       break;
   }

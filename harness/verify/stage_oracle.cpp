@@ -1,5 +1,8 @@
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <set>
+#include <span>
 #include <stdexcept>
 
 #include "harness/verify/materialized_oracle.hpp"
@@ -51,17 +54,21 @@ std::vector<Check> attention_checks(Context& c) {
   return {out, row_sums};
 }
 
-/// exp(G_end - G_j) [phi(k_j)_r v_j, phi(k_j)_r] summed over the chunk, for the positions of one run.
-std::vector<std::vector<double>> update_rows(const Context& c, const ChunkOfHead& at, std::int64_t start, std::int64_t count) {
+/// exp(G_end - G_j) [phi(k_j)_r v_j, phi(k_j)_r] summed over the chunk, for runs of positions, one run after another.
+std::vector<std::vector<double>> update_rows(const Context& c, const ChunkOfHead& at, std::span<const std::int64_t> starts) {
+  const auto count = static_cast<std::int64_t>(starts.size()) * kRun;
   const InputTensor k = c.input(Buffer::k), v = c.input(Buffer::v);
   const std::vector<double> gates = c.gates(at.b, at.head, at.n);
   std::vector<std::vector<double>> sums(count, std::vector<double>(c.p.e + 1, 0.0));
+  std::vector<tspow::Indices> features;
+  for (const std::int64_t start : starts)
+    for (std::int64_t r = 0; r < kRun; ++r) features.push_back(features_at(c, start + r));
   for (std::int64_t j = 0; j < static_cast<std::int64_t>(gates.size()); ++j) {
     const std::vector<double> key = token_row(c, k, c.p.hk, at.b, at.n * c.chunk + j, at.head);
     const std::vector<double> value = token_row(c, v, c.p.hk, at.b, at.n * c.chunk + j, at.head);
     const double decay = std::exp(gates.back() - gates[j]);
     for (std::int64_t r = 0; r < count; ++r) {
-      const double x = decay * product(c, features_at(c, start + r), key);
+      const double x = decay * product(c, features[static_cast<std::size_t>(r)], key);
       for (std::int64_t i = 0; i < c.p.e; ++i) sums[r][i] += x * value[i];
       sums[r][c.p.e] += x;
     }
@@ -82,7 +89,7 @@ std::vector<Check> update_state_checks(Context& c) {
     for (const std::int64_t start : sample_runs(c, rows)) runs.push_back({at, start});
   }
   if (runs.empty()) return {};
-  parallel_for(runs.size(), [&](std::size_t i) { runs[i].sums = update_rows(c, runs[i].at, runs[i].start, kRun); });
+  parallel_for(runs.size(), [&](std::size_t i) { runs[i].sums = update_rows(c, runs[i].at, std::span(&runs[i].start, 1)); });
   for (Run& run : runs) {
     const std::int64_t matrix = (run.at.b * c.p.hk + run.at.head) * c.chunks + run.at.n;
     CheckRow z_row{.offset = matrix * rows + run.start, .reference = {}};
@@ -97,10 +104,9 @@ std::vector<Check> update_state_checks(Context& c) {
   return {update, z};
 }
 
-/// The scan of one position: S before every chunk and after the last, [e values, z], without multiplicity and scale.
-std::vector<std::vector<double>> scan_row(const Context& c, std::int64_t head, std::int64_t position, const std::vector<double>& decays) {
-  const InputTensor update = c.input(Buffer::update);
-  const bool z_in_update = c.stage.shape.fusion == Fusion::materialized;
+/// Of one position: S before every chunk and after the last, [e values, z], without multiplicity and scale, from what each chunk adds.
+std::vector<std::vector<double>> scan_row(const Context& c, std::int64_t head, std::int64_t position, const std::vector<double>& decays,
+                                          const std::function<void(std::int64_t chunk, std::span<double> out)>& update) {
   const std::int64_t width = c.p.e + (c.sum() ? 1 : 0);
   std::vector<double> state(width, 0.0), added(width);
   if (c.p.initial_state) {
@@ -110,9 +116,7 @@ std::vector<std::vector<double>> scan_row(const Context& c, std::int64_t head, s
   }
   std::vector<std::vector<double>> states{state};
   for (std::int64_t n = 0; n < c.chunks; ++n) {
-    const std::int64_t matrix = head * c.chunks + n;
-    state_input(c, update, matrix, position, added);
-    if (c.sum() && !z_in_update) added.back() = input_value(c.input(Buffer::update_z), matrix * c.stage.rows() + position);
+    update(n, added);
     for (std::int64_t i = 0; i < width; ++i) state[i] = decays[n] * state[i] + added[i];
     states.push_back(state);
   }
@@ -127,42 +131,79 @@ std::vector<double> chunk_decays(const Context& c, std::int64_t head) {
   return decays;
 }
 
-std::vector<Check> scan_checks(Context& c) {
+/// Scanned rows of runs of positions of one head, one run after another.
+using ScannedRows = std::vector<std::vector<std::vector<double>>>;
+
+/// From the updates that scan is given.
+ScannedRows scan_of_inputs(const Context& c, std::int64_t head, const std::vector<std::int64_t>& starts, const std::vector<double>& decays) {
+  const InputTensor update = c.input(Buffer::update);
+  const bool z_in_update = c.stage.shape.fusion == Fusion::materialized;
+  ScannedRows rows(starts.size() * kRun);
+  parallel_for(rows.size(), [&](std::size_t i) {
+    const std::int64_t position = starts[i / kRun] + static_cast<std::int64_t>(i % kRun);
+    rows[i] = scan_row(c, head, position, decays, [&](std::int64_t n, std::span<double> out) {
+      const std::int64_t matrix = head * c.chunks + n;
+      state_input(c, update, matrix, position, out);
+      if (c.sum() && !z_in_update) out.back() = input_value(c.input(Buffer::update_z), matrix * c.stage.rows() + position);
+    });
+  });
+  return rows;
+}
+
+/// From keys and values.
+ScannedRows scan_of_tokens(const Context& c, std::int64_t head, const std::vector<std::int64_t>& starts, const std::vector<double>& decays) {
+  std::vector<std::vector<std::vector<double>>> updates(c.chunks);
+  parallel_for(updates.size(), [&](std::size_t n) {
+    updates[n] = update_rows(c, {.b = head / c.p.hk, .head = head % c.p.hk, .n = static_cast<std::int64_t>(n)}, starts);
+  });
+  ScannedRows rows(starts.size() * kRun);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::int64_t position = starts[i / kRun] + static_cast<std::int64_t>(i % kRun);
+    rows[i] = scan_row(c, head, position, decays, [&](std::int64_t n, std::span<double> out) {
+      std::copy_n(updates[n][i].begin(), out.size(), out.begin());
+    });
+  }
+  return rows;
+}
+
+/// `values`: how far S's values may be off; `sums`: its denominators, which are three terms each, and the final state.
+std::vector<Check> states_checks(Context& c, Tolerance values, Tolerance sums, decltype(scan_of_inputs)& scanned) {
   const bool bf16 = c.stage.shape.state == Dtype::bf16;
-  Check state = c.check(Buffer::state, tolerance_of(c.stage.shape.state)), z = c.check(Buffer::state, tolerance_of(Dtype::fp32));
-  Check final_state = c.check(Buffer::final_state, tolerance_of(Dtype::fp32));
+  Check state = c.check(Buffer::state, values), z = c.check(Buffer::state, sums);
+  Check final_state = c.check(Buffer::final_state, sums);
   const std::int64_t rows = c.stage.rows(), heads = c.p.b * c.p.hk;
   // Denominators of a run stand below each other: in cores as far as a core matrix goes.
   const std::int64_t z_stride = c.cores() ? core_side : state_columns(c.p), z_count = c.cores() ? core_side : kRun;
   for (const std::int64_t head : std::set<std::int64_t>{0, heads - 1, c.draw(heads)}) {
-    const std::vector<double> decays = chunk_decays(c, head);
     std::set<std::int64_t> chunks{0, std::min<std::int64_t>(1, c.chunks - 1), c.chunks - 1};
     for (int i = 0; i < 2; ++i) chunks.insert(c.draw(c.chunks));
-    for (const std::int64_t start : sample_runs(c, rows, 2)) {
-      std::vector<std::vector<std::vector<double>>> states(kRun);
-      parallel_for(kRun, [&](std::size_t r) { states[r] = scan_row(c, head, start + static_cast<std::int64_t>(r), decays); });
+    const std::vector<std::int64_t> starts = sample_runs(c, rows, 2);
+    const ScannedRows states = scanned(c, head, starts, chunk_decays(c, head));
+    for (std::size_t run = 0; run < starts.size(); ++run) {
       for (const std::int64_t n : chunks) {
         const std::int64_t matrix = head * c.chunks + n;
         for (std::int64_t r = 0; r < kRun; ++r) {
-          const tspow::Indices indices = features_at(c, start + r);
+          const std::int64_t position = starts[run] + r;
+          const tspow::Indices indices = features_at(c, position);
           const double factor = tspow::multiplicity(indices, static_cast<int>(c.p.p), static_cast<int>(c.stage.shape.d_tile)) *
                                 std::pow(c.p.scale(), static_cast<double>(c.p.p));
-          std::vector<double> row = states[r][n];
+          std::vector<double> row = states[run * kRun + r][n];
           for (double& value : row) value *= factor;
           if (c.sum() && r % z_count == 0) {
-            const std::int64_t first = state_element(c, matrix, start + r, c.p.e);
+            const std::int64_t first = state_element(c, matrix, position, c.p.e);
             z.rows.push_back({.offset = first, .stride = z_stride, .sum_of = bf16 ? 3 : 2, .reference = {}});
           }
           if (c.sum()) z.rows.back().reference.push_back(row.back());
           row.resize(c.p.e);
-          state.rows.push_back(state_check(c, matrix, start + r, std::move(row)));
+          state.rows.push_back(state_check(c, matrix, position, std::move(row)));
         }
       }
       for (std::int64_t r = 0; r < kRun; ++r) {
-        const tspow::Indices indices = features_at(c, start + r);
+        const tspow::Indices indices = features_at(c, starts[run] + r);
         if (!tspow::is_sorted(indices, static_cast<int>(c.p.p))) continue;
         const std::int64_t entry = tspow::exact_index(indices, static_cast<int>(c.p.p));
-        final_state.rows.push_back({.offset = (head * state_rows(c.p.d, c.p.p, 1) + entry) * (c.p.e + 1), .reference = states[r].back()});
+        final_state.rows.push_back(
+            {.offset = (head * state_rows(c.p.d, c.p.p, 1) + entry) * (c.p.e + 1), .reference = states[run * kRun + r].back()});
       }
     }
   }
@@ -171,6 +212,12 @@ std::vector<Check> scan_checks(Context& c) {
   if (c.p.final_state) checks.push_back(std::move(final_state));
   return checks;
 }
+
+std::vector<Check> scan_checks(Context& c) {
+  return states_checks(c, tolerance_of(c.stage.shape.state), tolerance_of(Dtype::fp32), scan_of_inputs);
+}
+
+std::vector<Check> update_scan_checks(Context& c) { return states_checks(c, c.state_tolerance(), c.state_tolerance(), scan_of_tokens); }
 
 /// phi(q)_r S_r summed over all rows for several queries of one chunk, whose state is number `matrix`: [e values, z].
 std::vector<std::vector<double>> query_products(const Context& c, const InputTensor& state, std::int64_t matrix,
@@ -262,6 +309,8 @@ std::vector<Check> stage_checks(const StageProblem& stage, std::uint64_t seed) {
       return update_state_checks(c);
     case Stage::scan:
       return scan_checks(c);
+    case Stage::update_scan:
+      return update_scan_checks(c);
     case Stage::query_state:
       return query_state_checks(c);
     case Stage::attend_query:

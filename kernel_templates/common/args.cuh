@@ -29,6 +29,8 @@ struct Args {
   const float* initial_state = nullptr; // [b][hk][D1][e+1], D1 = state_rows(d, p, 1): plain moments, see tspow.cuh
   float* final_state = nullptr;         // likewise, after the last token
 
+  unsigned* progress = nullptr;         // [b][hk][slices][n]: parts of U that are written, zero at first (update_scan; slices <= D / 64)
+
   void* phi_k = nullptr;                // [b][hk][n*chunk][D]  (materialized)
   void* phi_q = nullptr;                // [b][hq][n*chunk][D]  (materialized)
   void* v_aug = nullptr;                // [b][hk][n*chunk][R]  (materialized): v with the column of ones

@@ -21,7 +21,8 @@ struct ScanConfig {
   bool z_in_update;  // the denominators' share of U is its column e, not update_z
   bool initial_state, final_state;
   int threads, unroll, vector;
-  bool cores = false;  // U and S lie in core matrices (state_layout.cuh), and update_z follows their positions; else in rows
+  bool in_place = false;  // S lies over U, where each row's denominator stands in fp32 in the place of its first two columns past e
+  bool cores = false;     // U and S lie in core matrices (state_layout.cuh), and update_z follows their positions; else in rows
 };
 
 namespace scan_detail {
@@ -79,75 +80,96 @@ PHITUNE_DEVICE float denominator_term(float z, int column) {
 
 }  // namespace scan_detail
 
-/// Grid: x covers rows * (row length / vector) threads, y = b * hk.
-template <ScanConfig C>
-PHITUNE_DEVICE void scan(const Args& args) {
-  wait_for_earlier_kernels();
+/// What of a state a thread may be given: any columns, those of the values alone, or the denominator's alone.
+enum class ScanPart { any, values, denominators };
+
+/// `vector` columns of one row of one head's state, owned by a thread from the first chunk to the last.
+template <ScanConfig C, ScanPart P = ScanPart::any>
+class ScannedVector {
+ public:
   static_assert(C.rows == tspow::rows(C.d / C.d_tile, C.p, C.d_tile), "host and kernel disagree on the rows of the state");
   static_assert(C.e % C.vector == 0 && 8 % C.vector == 0);
   static_assert(!C.cores || !C.z_in_update, "a GEMM writes rows");
-  constexpr int row_length = C.sum ? C.e + 8 : C.e;
-  constexpr int groups = row_length / C.vector;
-  constexpr int update_bytes = storage_bytes(C.update), state_bytes = storage_bytes(C.state);
-  constexpr int update_words = C.vector * update_bytes / 4, state_words = C.vector * state_bytes / 4;
-  constexpr float log2_e = 1.4426950408889634f;
+  static_assert(!C.in_place || (C.update == C.state && (!C.sum || C.vector == 8)));
+  static constexpr int row_length = C.sum ? C.e + 8 : C.e;
+  static constexpr int per_row = row_length / C.vector;
+  static constexpr i64 matrix = static_cast<i64>(C.rows) * row_length;  // elements of a state
+  static constexpr int update_bytes = storage_bytes(C.update), state_bytes = storage_bytes(C.state);
+  static constexpr int update_words = C.vector * update_bytes / 4, state_words = C.vector * state_bytes / 4;
 
-  const int item = block_index_x() * C.threads + thread_index();
-  if (item >= C.rows * groups) return;
-  const int offset = item * C.vector;  // in a state
-  const int position = C.cores ? static_cast<int>(core_position_at(offset, row_length)) : item / groups;
-  const int column = C.cores ? core_column_at(offset, row_length) : item % groups * C.vector;
-  const int row = C.cores ? core_row(position, C.p, C.d_tile) : position;
-  const int head = block_index_y();
-  const bool is_z = C.sum && column >= C.e;
+  /// What a chunk adds.
+  struct Update {
+    u32 words[update_words] = {};
+  };
 
-  const tspow::Indices indices = tspow::decode(row, C.p, C.d_tile);
-  float factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));
-  PHITUNE_UNROLL
-  for (int i = 0; i < C.p; ++i) factor *= args.scale;
-
-  const i64 first_row = static_cast<i64>(head) * args.chunks * C.rows;
-  const i64 stride = static_cast<i64>(C.rows) * row_length;
-  const char* update = static_cast<const char*>(args.update) + (first_row * row_length + offset) * update_bytes;
-  char* state = static_cast<char*>(args.state) + (first_row * row_length + offset) * state_bytes;
-  const float* gates = C.gated ? args.gates + static_cast<i64>(head) * args.t * 2 : nullptr;
-  // Updates that anything needs: the last chunk's only for the final state.
-  const int needed = C.final_state ? args.chunks : args.chunks - 1;
-
-  float sum[C.vector] = {};
-  const i64 canonical = (static_cast<i64>(head) * tspow::rows(C.d, C.p, 1) + tspow::exact_index(indices, C.p)) * (C.e + 1);
-  if constexpr (C.initial_state) {
+  /// `head` of b * hk, `item` of rows * per_row. Stands at the first chunk.
+  PHITUNE_DEVICE ScannedVector(const Args& a, int head, int item) : args(a) {
+    const int offset = item * C.vector;  // in a state
+    position = C.cores ? static_cast<int>(core_position_at(offset, row_length)) : item / per_row;
+    column = C.cores ? core_column_at(offset, row_length) : item % per_row * C.vector;
+    past_values = C.sum && column >= C.e;
+    indices = tspow::decode(C.cores ? core_row(position, C.p, C.d_tile) : position, C.p, C.d_tile);
+    factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));
     PHITUNE_UNROLL
-    for (int i = 0; i < C.vector; ++i) sum[i] = args.initial_state[canonical + (is_z ? C.e : column + i)];
+    for (int i = 0; i < C.p; ++i) factor *= args.scale;
+
+    const i64 first_row = static_cast<i64>(head) * args.chunks * C.rows;
+    state = static_cast<char*>(args.state) + (first_row * row_length + offset) * state_bytes;
+    if constexpr (!C.in_place) {
+      update = static_cast<const char*>(args.update) + (first_row * row_length + offset) * update_bytes;
+      update_z = args.update_z + first_row + position;
+    }
+    canonical = (static_cast<i64>(head) * tspow::rows(C.d, C.p, 1) + tspow::exact_index(indices, C.p)) * (C.e + 1);
+    if constexpr (C.initial_state) {
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.vector; ++i) sum[i] = args.initial_state[canonical + (is_z() ? C.e : column + i)];
+    }
   }
 
-  struct Batch {
-    u32 update[C.unroll][update_words];
-    F2 gate[C.unroll];
-  };
-  const auto load = [&](Batch& batch, int begin) {
-    PHITUNE_UNROLL
-    for (int i = 0; i < C.unroll; ++i) {
-      const int n = begin + i;
-      if (n >= needed) continue;
-      if (!is_z) {
-        scan_detail::load_words(batch.update[i], update + n * stride * update_bytes);
-      } else {
-        const float* z = C.z_in_update ? reinterpret_cast<const float*>(update + n * stride * update_bytes) - (column - C.e)
-                                       : args.update_z + first_row + position + static_cast<i64>(n) * C.rows;
-        batch.update[i][0] = float_bits(*z);
-      }
-      if constexpr (C.gated) {
-        const int end = (n + 1) * args.chunk < args.t ? (n + 1) * args.chunk : args.t;
-        batch.gate[i] = *reinterpret_cast<const F2*>(gates + 2 * static_cast<i64>(end - 1));
-      }
+  /// Updates that anything needs: the last chunk's only for the final state.
+  PHITUNE_DEVICE static int needed(const Args& args) { return C.final_state ? args.chunks : args.chunks - 1; }
+
+  /// Whether it is a piece of the denominator, and which column of it comes first.
+  PHITUNE_DEVICE bool is_z() const { return P == ScanPart::any ? past_values : P == ScanPart::denominators; }
+  PHITUNE_DEVICE int z_column() const { return C.vector == 8 ? 0 : column - C.e; }
+
+  /// Goes on by `chunks` chunks.
+  PHITUNE_DEVICE void move(int chunks) {
+    state += chunks * matrix * state_bytes;
+    if constexpr (!C.in_place) {
+      update += chunks * matrix * update_bytes;
+      update_z += static_cast<i64>(chunks) * C.rows;
     }
-  };
-  const auto write = [&](int n) {
+  }
+
+  /// What the chunk `ahead` of this one adds. It must be one that is needed.
+  PHITUNE_DEVICE void load(Update& out, int ahead) const {
+    static_assert(!C.in_place, "the caller reads it");
+    if (!is_z()) {
+      scan_detail::load_words(out.words, update + ahead * matrix * update_bytes);
+    } else {
+      const float* z = C.z_in_update ? reinterpret_cast<const float*>(update + ahead * matrix * update_bytes) - z_column()
+                                     : update_z + static_cast<i64>(ahead) * C.rows;
+      out.words[0] = float_bits(*z);
+    }
+  }
+
+  /// The gate of chunk n's last token, by which the state before it decays.
+  PHITUNE_DEVICE static F2 gate(const Args& args, int head, int n) {
+    const int end = (n + 1) * args.chunk < args.t ? (n + 1) * args.chunk : args.t;
+    return reinterpret_cast<const F2*>(args.gates)[static_cast<i64>(head) * args.t + end - 1];
+  }
+  PHITUNE_DEVICE static float decay(F2 gate) {
+    constexpr float log2_e = 1.4426950408889634f;
+    return exp2_approx(gate.x * log2_e + gate.y * log2_e);
+  }
+
+  /// Writes what it has as the state before the chunk `ahead` of this one.
+  PHITUNE_DEVICE void write(int ahead) const {
     float value[C.vector];
     PHITUNE_UNROLL
     for (int i = 0; i < C.vector; ++i) {
-      value[i] = is_z ? scan_detail::denominator_term<C.state>(sum[0] * factor, column - C.e + i) : sum[i] * factor;
+      value[i] = is_z() ? scan_detail::denominator_term<C.state>(sum[0] * factor, z_column() + i) : sum[i] * factor;
     }
     u32 packed[state_words];
     PHITUNE_UNROLL
@@ -157,40 +179,80 @@ PHITUNE_DEVICE void scan(const Args& args) {
       else
         packed[i] = pack_bf16x2(value[2 * i], value[2 * i + 1]);
     }
-    scan_detail::store_words(state + n * stride * state_bytes, packed);
-  };
-  const auto advance = [&](const Batch& batch, int i) {
-    const float decay = C.gated ? exp2_approx(batch.gate[i].x * log2_e + batch.gate[i].y * log2_e) : 1.0f;
+    scan_detail::store_words(state + ahead * matrix * state_bytes, packed);
+  }
+
+  PHITUNE_DEVICE void advance(const Update& by, float decay) {
     PHITUNE_UNROLL
-    for (int k = 0; k < C.vector; ++k) {
-      const float x = is_z ? bits_float(batch.update[i][0]) : scan_detail::element<C.update>(batch.update[i], k);
-      sum[k] = C.gated ? sum[k] * decay + x : sum[k] + x;
+    for (int i = 0; i < C.vector; ++i) {
+      const float x = is_z() ? bits_float(by.words[0]) : scan_detail::element<C.update>(by.words, i);
+      sum[i] = C.gated ? sum[i] * decay + x : sum[i] + x;
     }
-  };
+  }
+
+  /// Writes what is left after the last chunk as the final state, when that is wanted.
+  PHITUNE_DEVICE void finish() const {
+    if constexpr (C.final_state) {
+      if (!tspow::is_sorted(indices, C.p)) return;
+      float* out = args.final_state + canonical;
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.vector; ++i) {
+        if (!is_z()) out[column + i] = sum[i];
+      }
+      if (C.sum ? column == C.e : column == 0) out[C.e] = C.sum ? sum[0] : 0.0f;
+    }
+  }
+
+ private:
+  const Args& args;
+  int position, column;
+  bool past_values;
+  tspow::Indices indices;
+  float factor;  // multiplicity and scale^p
+  char* state;
+  const char* update;  // with update_z: not where S lies over U
+  const float* update_z;
+  i64 canonical;  // of the initial and final state
+  float sum[C.vector] = {};
+};
+
+/// Grid: x covers rows * (row length / vector) threads, y = b * hk.
+template <ScanConfig C>
+PHITUNE_DEVICE void scan(const Args& args) {
+  wait_for_earlier_kernels();
+  using Vector = ScannedVector<C>;
+  const int item = block_index_x() * C.threads + thread_index();
+  if (item >= C.rows * Vector::per_row) return;
+  Vector vector(args, block_index_y(), item);
+
+  const int needed = Vector::needed(args);
 
   // The next batch is on its way while this one is added up.
-  Batch batch, next;
-  load(next, 0);
+  struct Batch {
+    typename Vector::Update update[C.unroll];
+    F2 gate[C.unroll] = {};
+  } batch, next;
+  const auto load = [&](int begin, int ahead) {
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.unroll; ++i) {
+      if (begin + ahead + i >= needed) continue;
+      vector.load(next.update[i], ahead + i);
+      if constexpr (C.gated) next.gate[i] = Vector::gate(args, block_index_y(), begin + ahead + i);
+    }
+  };
+  load(0, 0);
   PHITUNE_NO_UNROLL
   for (int begin = 0; begin < args.chunks; begin += C.unroll) {
     batch = next;
-    load(next, begin + C.unroll);
+    load(begin, C.unroll);
     PHITUNE_UNROLL
     for (int i = 0; i < C.unroll; ++i) {
-      if (begin + i < args.chunks) write(begin + i);
-      if (begin + i < needed) advance(batch, i);
+      if (begin + i < args.chunks) vector.write(i);
+      if (begin + i < needed) vector.advance(batch.update[i], C.gated ? Vector::decay(batch.gate[i]) : 1.0f);
     }
+    vector.move(C.unroll);
   }
-
-  if constexpr (C.final_state) {
-    if (!tspow::is_sorted(indices, C.p)) return;
-    float* out = args.final_state + canonical;
-    PHITUNE_UNROLL
-    for (int i = 0; i < C.vector; ++i) {
-      if (!is_z) out[column + i] = sum[i];
-    }
-    if (C.sum ? column == C.e : column == 0) out[C.e] = C.sum ? sum[0] : 0.0f;
-  }
+  vector.finish();
 }
 
 }  // namespace phitune

@@ -1,7 +1,7 @@
 // attention and query_state in one kernel, on Hopper: y_i = (sum_j w_ij v_j + exp(G_i) phi(q_i) S) / (sum_j w_ij + exp(G_i) phi(q_i) z)
 // over the keys j <= i of the chunk. Nothing but y leaves the block.
 //
-// A work is 64 query rows per warpgroup of one head and chunk. The accumulators take, in this order:
+// A work is 64 query rows per m tile of each warpgroup, of one head and chunk. The accumulators take, in this order:
 //   phi(q) S, with the denominator as eight columns more;
 //   times exp(G_ref), G_ref the gate of the last key before the block's rows (all gates count from the chunk's start);
 //   the tiles of keys up to the diagonal, each key weighted with exp(G_ref - G_j), ones beside V adding to the denominator;
@@ -38,6 +38,7 @@ struct AttendQuery {
   F2 reference;                                           // G_ref; at the chunk's start gates are 0
 
   static_assert(!C.overlap || C.stages >= 3, "an overlapped walk holds two tiles when it waits for a third");
+  static_assert(!C.overlap || C.m_tiles == 1, "several query tiles overlap each other");
 
   PHITUNE_DEVICE explicit AttendQuery(const Args& a) : args(a) {}
 
@@ -194,23 +195,25 @@ struct AttendQuery {
       if (lane() == 0) barrier_arrive(empty(base + i));
     }
   };
-  // What the two rows of a thread, 8 apart, have so far.
+  // What the rows of a thread, two in each query tile and 8 apart, have so far.
   struct Rows {
-    float acc[1][accumulators];  // e columns, then the denominator's
-    bool begun;                  // acc holds something
-
-    PHITUNE_DEVICE void scale(const float (&factor)[2]) {
-      PHITUNE_UNROLL
-      for (int i = 0; i < accumulators; ++i) acc[0][i] *= factor[i % 4 / 2];
-      settle(acc[0]);
-    }
+    float acc[C.m_tiles][accumulators];  // e columns, then the denominator's
+    bool begun;                          // acc holds something
   };
+  PHITUNE_DEVICE static void scale(float (&acc)[accumulators], const float (&factor)[2]) {
+    PHITUNE_UNROLL
+    for (int i = 0; i < accumulators; ++i) acc[i] *= factor[i % 4 / 2];
+    settle(acc);
+  }
 
-  /// Row in the block of the thread's half `h`. Not by warp(), which is a collective.
-  PHITUNE_DEVICE static int row_of(int h) { return thread_index() / 32 * 16 + lane() / 4 + 8 * h; }
+  /// Row in the block of query tile `m` and the thread's half `h`. Not by warp(), which is a collective.
+  PHITUNE_DEVICE static int row_of(int m, int h) {
+    return thread_index() / 128 * (64 * C.m_tiles) + m * 64 + thread_index() / 32 % 4 * 16 + lane() / 4 + 8 * h;
+  }
 
-  PHITUNE_DEVICE static void load_fragments(typename Tiles::Queries& q, const char* query_tile) {
-    const char* const from = query_tile + (thread_index() / 32 * 16 + (lane() & 15)) * State::L.q_stride + (lane() >> 4) * 16;
+  PHITUNE_DEVICE static void load_fragments(typename Tiles::Queries& q, const char* query_tile, int m) {
+    const int warp_row = thread_index() / 128 * (64 * C.m_tiles) + m * 64 + thread_index() / 32 % 4 * 16;
+    const char* const from = query_tile + (warp_row + (lane() & 15)) * State::L.q_stride + (lane() >> 4) * 16;
     PHITUNE_UNROLL
     for (int step = 0; step < Tiles::d_steps; ++step) {
       ldmatrix_x4(q[step], from + step * 32);
@@ -218,37 +221,71 @@ struct AttendQuery {
     }
   }
 
-  PHITUNE_DEVICE F2 row_gate(int h) const { return chunk_gates()[first + row_of(h) < length ? first + row_of(h) : length - 1]; }
+  PHITUNE_DEVICE F2 row_gate(int m, int h) const {
+    const int row = first + row_of(m, h);
+    return chunk_gates()[row < length ? row : length - 1];
+  }
 
-  /// The keys up to the diagonal, of which the first `own` tiles concern this warpgroup.
-  PHITUNE_DEVICE void attend(Rows& rows, const char* query_tile, int own, const Ring& ring) const {
-    const auto from = [&](int tile) { return tile * keys - first - row_of(0); };
-    const auto read = [&](typename Tiles::Queries& q) { load_fragments(q, query_tile); };
-    const auto before = [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile) {
+  static_assert(C.m_tiles <= 2, "query tiles between the first and the last would see keys after them");
+  /// How many tiles of keys concern this warpgroup's first and its last query tile.
+  struct Own {
+    int first, last;
+  };
+  PHITUNE_DEVICE Own own_tiles() const {
+    const int last_row = first + (warp() / 4 + 1) * (64 * C.m_tiles) - 1, first_row = last_row - 64 * (C.m_tiles - 1);
+    return {first_row / keys + 1 < tiles ? first_row / keys + 1 : tiles, last_row / keys + 1 < tiles ? last_row / keys + 1 : tiles};
+  }
+
+  /// Tiles [begin, end) for query tiles from `First` on.
+  template <int First, class Weigh>
+  PHITUNE_DEVICE static void walk(Rows& rows, const char* query_tile, int begin, int end, const Ring& ring, const Weigh& weigh) {
+    const auto read = [&](typename Tiles::Queries& q, int m) { load_fragments(q, query_tile, m); };
+    Tiles::template walk_in_turn<First>(rows.acc, rows.begun || begin > 0, read, begin, end, ring, weigh);
+  }
+  /// Tiles [begin, own.last): those from own.first on, past the diagonal of the first query tile, for the last alone.
+  template <class Weigh>
+  PHITUNE_DEVICE static void walk_to_end(Rows& rows, const char* query_tile, int begin, const Own& own, const Ring& ring, const Weigh& weigh) {
+    walk<0>(rows, query_tile, begin, own.first, ring, weigh);
+    if constexpr (C.m_tiles > 1) walk<C.m_tiles - 1>(rows, query_tile, own.first, own.last, ring, weigh);
+  }
+
+  /// The keys up to the diagonal.
+  PHITUNE_DEVICE void attend(Rows& rows, const char* query_tile, const Own& own, const Ring& ring) const {
+    const auto from = [&](int tile, int m) { return tile * keys - first - row_of(m, 0); };
+    const auto before = [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile, int) {
       Tiles::template weigh_split<false>(w, s, ring.stage(tile), 0);
     };
-    const auto diagonal = [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile) {
-      Tiles::template weigh_split<true>(w, s, ring.stage(tile), from(tile));
+    const auto diagonal = [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile, int m) {
+      Tiles::template weigh_split<true>(w, s, ring.stage(tile), from(tile, m));
     };
     if (split) {
       if constexpr (C.overlap) {
         typename Tiles::Queries q;
-        load_fragments(q, query_tile);
-        Tiles::walk_overlapped(rows.acc[0], rows.begun, q, 0, own, ring, before, diagonal);
+        load_fragments(q, query_tile, 0);
+        Tiles::walk_overlapped(rows.acc[0], rows.begun, q, 0, own.last, ring, before, diagonal);
       } else {
-        Tiles::walk_in_turn(rows.acc[0], rows.begun, read, 0, own - 1, ring, before);
-        Tiles::walk_in_turn(rows.acc[0], rows.begun || own > 1, read, own - 1, own, ring, diagonal);
+        const int unmasked = own.first - 1;
+        walk<0>(rows, query_tile, 0, unmasked, ring, before);
+        walk_to_end(rows, query_tile, unmasked, own, ring, diagonal);
       }
-      if constexpr (C.gated && !C.normalised) rows.scale({gate_weight(row_gate(0), reference), gate_weight(row_gate(1), reference)});
+      if constexpr (C.gated && !C.normalised) {
+        PHITUNE_UNROLL
+        for (int m = 0; m < C.m_tiles; ++m) scale(rows.acc[m], {gate_weight(row_gate(m, 0), reference), gate_weight(row_gate(m, 1), reference)});
+      }
       return;
     }
-    const F2 gates[2] = {row_gate(0), row_gate(1)};
-    Tiles::walk_in_turn(rows.acc[0], rows.begun, read, 0, whole, ring, before);
-    if (rows.begun || whole > 0) rows.scale({gate_weight(gates[0], reference), gate_weight(gates[1], reference)});
-    Tiles::walk_in_turn(rows.acc[0], rows.begun || whole > 0, read, whole, own, ring,
-                        [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile) {
-                          Tiles::weigh_exactly(w, s, ring.stage(tile), from(tile), gates);
-                        });
+    F2 gates[C.m_tiles][2];
+    PHITUNE_UNROLL
+    for (int m = 0; m < C.m_tiles; ++m) gates[m][0] = row_gate(m, 0), gates[m][1] = row_gate(m, 1);
+    walk<0>(rows, query_tile, 0, whole, ring, before);
+    if (rows.begun || whole > 0) {
+      PHITUNE_UNROLL
+      for (int m = 0; m < C.m_tiles; ++m) scale(rows.acc[m], {gate_weight(gates[m][0], reference), gate_weight(gates[m][1], reference)});
+    }
+    const auto exactly = [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile, int m) {
+      Tiles::weigh_exactly(w, s, ring.stage(tile), from(tile, m), gates[m]);
+    };
+    walk_to_end(rows, query_tile, whole, own, ring, exactly);
   }
 
   PHITUNE_DEVICE void multiply(Rows& rows, int& turn, int query_turn) {
@@ -263,16 +300,16 @@ struct AttendQuery {
       settle(factor);
       State::multiply(rows.acc, own_row, table(), Ring{turn});
       turn += State::L.stage_count;
-      rows.scale({factor[0], factor[0]});
+      PHITUNE_UNROLL
+      for (int m = 0; m < C.m_tiles; ++m) scale(rows.acc[m], {factor[0], factor[0]});
     }
-    // Tiles past a warpgroup's own rows have nothing for it.
-    const int last_row = first + (warp() / 4 + 1) * 64 - 1;
-    const int own = last_row / keys + 1 < tiles ? last_row / keys + 1 : tiles;
+    const Own own = own_tiles();
     const Ring ring{turn};
     attend(rows, query_tile, own, ring);
     if (lane() == 0) barrier_arrive(queries_empty(query_turn));
-    // (Released once they have come: earlier, the barrier would take it for the tile before in the same slot.)
-    for (int tile = own; tile < tiles; ++tile) {
+    // Tiles past a warpgroup's own rows have nothing for it. (Released once they have come: earlier, the barrier would take it for the tile
+    // before in the same slot.)
+    for (int tile = own.last; tile < tiles; ++tile) {
       ring.wait(tile);
       ring.release(tile);
     }
@@ -280,19 +317,23 @@ struct AttendQuery {
   }
 
   PHITUNE_DEVICE void write(Rows& rows) const {
+    PHITUNE_UNROLL
+    for (int m = 0; m < C.m_tiles; ++m) write(rows.acc[m], m);
+  }
+  PHITUNE_DEVICE void write(float (&acc)[accumulators], int m) const {
     float factor[2];
     PHITUNE_UNROLL
     for (int h = 0; h < 2; ++h) {
       if constexpr (C.normalised) {
         // The denominator is spread over the columns that hold the terms of z.
-        float sum = rows.acc[0][accumulators - 4 + 2 * h] + rows.acc[0][accumulators - 4 + 2 * h + 1];
+        float sum = acc[accumulators - 4 + 2 * h] + acc[accumulators - 4 + 2 * h + 1];
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);
         // The reciprocal of a very small sum would overflow: lift both sides first.
         const float lift = sum < 0x1p-100f ? 0x1p100f : 1.0f;
         PHITUNE_UNROLL
         for (int i = 0; i < C.e / 2; ++i) {
-          if (i % 4 / 2 == h) rows.acc[0][i] *= lift;
+          if (i % 4 / 2 == h) acc[i] *= lift;
         }
         factor[h] = sum == 0.0f ? 0.0f : 1.0f / (sum * lift);
       } else {
@@ -301,9 +342,9 @@ struct AttendQuery {
     }
     PHITUNE_UNROLL
     for (int h = 0; h < 2; ++h) {
-      const int row = first + row_of(h);
+      const int row = first + row_of(m, h);
       u16* const to = static_cast<u16*>(args.y) + batch * args.y_strides.b + (start + row) * args.y_strides.t + head * args.y_strides.h;
-      write_row(to, rows.acc[0], h, factor[h], row < length);
+      write_row(to, acc, h, factor[h], row < length);
     }
   }
 

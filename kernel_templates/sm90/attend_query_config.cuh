@@ -10,7 +10,8 @@ struct AttendQueryConfig {
   int d, e, p, d_tile;
   bool gated;
   bool normalised;
-  int warpgroups;                            // of 64 query rows each; one more loads
+  int warpgroups;                            // that multiply; one more loads
+  int m_tiles;                               // 64-row query tiles per warpgroup
   int steps;                                 // k16 steps of the state in one stage of the ring
   int batch;                                 // k16 steps of phi(q) that are formed at once, while the batch before is multiplied
   int stages;                                // depth of the ring
@@ -21,7 +22,7 @@ struct AttendQueryConfig {
 
 PHITUNE_DEVICE constexpr StateProductConfig state_product(const AttendQueryConfig& c) {
   return {
-      .d = c.d, .p = c.p, .d_tile = c.d_tile, .columns = c.e + (c.normalised ? 8 : 0), .m_tiles = 1, .steps = c.steps, .batch = c.batch};
+      .d = c.d, .p = c.p, .d_tile = c.d_tile, .columns = c.e + (c.normalised ? 8 : 0), .m_tiles = c.m_tiles, .steps = c.steps, .batch = c.batch};
 }
 PHITUNE_DEVICE constexpr KeyTilesConfig key_tiles(const AttendQueryConfig& c) {
   return {.d = c.d, .e = c.e, .p = c.p, .gated = c.gated, .ones = c.normalised};
@@ -40,7 +41,7 @@ PHITUNE_DEVICE constexpr AttendQueryLayout attend_query_layout(const AttendQuery
   const int tile_bytes = key_tiles_layout(key_tiles(c)).stage_bytes;
   l.consumers = c.warpgroups * 128;
   l.threads = l.consumers + 128;
-  l.block_rows = c.warpgroups * 64;
+  l.block_rows = c.warpgroups * c.m_tiles * 64;
   l.slot_bytes = round_up(state.stage_bytes > tile_bytes ? state.stage_bytes : tile_bytes, 1024);
   l.query_bytes = l.block_rows * state.q_stride;
   l.barriers_at = 0;

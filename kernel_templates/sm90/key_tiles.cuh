@@ -141,7 +141,8 @@ struct KeyTiles {
   // ---- walks over tiles [begin, end) of a ring ----
   //
   // `ring` has const char* stage(tile), void wait(tile) for a tile to be there, and void release(tile) when all products with it are done.
-  // Nothing is in flight before and after. `begun`: `out` holds something. weigh(weights, scores, tile) forms weights.
+  // Nothing is in flight before and after. `begun`: `out` holds something. weigh(weights, scores, tile, m) forms weights
+  // of query tile m.
 
   /// The scores of the next tile and the product of this one's weights with V are in flight while weights are formed.
   /// weigh_last, of the last tile, may differ.
@@ -158,7 +159,7 @@ struct KeyTiles {
     wgmma_wait<0>();
     settle(scores);
     const auto step = [&](int tile, Weights& weights) {
-      weigh(weights, scores, tile);
+      weigh(weights, scores, tile, 0);
       settle_all(weights);
       wait_for(ring, tile + 1);
       wgmma_fence();
@@ -172,7 +173,7 @@ struct KeyTiles {
       if (tile > begin) ring.release(tile - 1);
     };
     const auto last = [&](int tile, Weights& weights) {
-      weigh_last(weights, scores, tile);
+      weigh_last(weights, scores, tile, 0);
       settle_all(weights);
       wgmma_fence();
       multiply_values(out, weights, ring.stage(tile), begun || tile > begin);
@@ -196,32 +197,37 @@ struct KeyTiles {
     settle(out);
   }
 
-  /// One product after the other, the queries read again for each tile: the fewest registers. read(queries) gives them.
-  template <class Ring, class Read, class Weigh>
-  PHITUNE_DEVICE static void walk_in_turn(Output& out, bool begun, const Read& read, int begin, int end, const Ring& ring,
+  /// For query tiles [First, M) of 64 rows, one after the other, each one's product with V in flight with the next one's scores. The queries
+  /// are read again for each tile: the fewest registers. read(queries, m) gives them.
+  template <int First, int M, class Ring, class Read, class Weigh>
+  PHITUNE_DEVICE static void walk_in_turn(Output (&out)[M], bool begun, const Read& read, int begin, int end, const Ring& ring,
                                           const Weigh& weigh) {
     if (begin >= end) return;
+    Weights w[M];
     PHITUNE_NO_UNROLL
     for (int tile = begin; tile < end; ++tile) {
-      Scores scores;
-      Weights w;
-      Queries q;
-      read(q);
-      wait_for(ring, tile);
-      wgmma_fence();
-      multiply_keys(scores, q, ring.stage(tile));
-      wgmma_commit();
-      wgmma_wait<0>();
-      settle(scores);
-      weigh(w, scores, tile);
-      settle_all(w);
-      wgmma_fence();
-      multiply_values(out, w, ring.stage(tile), begun || tile > begin);
-      wgmma_commit();
+      PHITUNE_UNROLL
+      for (int m = First; m < M; ++m) {
+        Scores scores;
+        Queries q;
+        read(q, m);
+        if (m == First) wait_for(ring, tile);
+        wgmma_fence();
+        multiply_keys(scores, q, ring.stage(tile));
+        wgmma_commit();
+        wgmma_wait<0>();
+        settle(scores);
+        weigh(w[m], scores, tile, m);
+        settle_all(w[m]);
+        wgmma_fence();
+        multiply_values(out[m], w[m], ring.stage(tile), begun || tile > begin);
+        wgmma_commit();
+      }
       wgmma_wait<0>();
       ring.release(tile);
     }
-    settle(out);
+    PHITUNE_UNROLL
+    for (int m = First; m < M; ++m) settle(out[m]);
   }
 
  private:

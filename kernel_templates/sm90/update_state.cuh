@@ -32,7 +32,6 @@ struct UpdateState {
   static constexpr int accumulators = L.columns / 2;
 
   static_assert(C.p >= 2 && C.d % 32 == 0 && C.e % 16 == 0 && C.token_tile % 64 == 0);
-  static_assert(C.ahead >= 2 && slabs * C.m_tiles % C.ahead == 0, "the sets of fragments take turns");
   static_assert(C.m_tiles % group_tiles == 0 || group_tiles % C.m_tiles == 0, "a unit is part of a group, or whole groups");
 
   const Args& args;
@@ -41,7 +40,7 @@ struct UpdateState {
 
   /// What a block works on: some rows of the state of one chunk.
   struct Work {
-    int row_block, chunk, head, first_token, tokens;
+    int row_block, slice, chunk, head, first_token, tokens;
     PHITUNE_DEVICE int tiles() const { return ceil_div(tokens, C.token_tile); }
   };
   /// Updates that anything needs: the last chunk's only for the final state.
@@ -49,10 +48,13 @@ struct UpdateState {
   PHITUNE_DEVICE int works() const { return L.row_blocks * chunks_needed() * args.b * args.hk; }
   PHITUNE_DEVICE Work work_at(int index) const {
     Work out;
-    out.row_block = index % L.row_blocks;
-    index /= L.row_blocks;
+    out.row_block = index % L.slice_blocks;
+    index /= L.slice_blocks;
     out.chunk = index % chunks_needed();
-    out.head = index / chunks_needed();
+    index /= chunks_needed();
+    out.slice = index % L.slices;
+    out.head = index / L.slices;
+    out.row_block += out.slice * L.slice_blocks;
     out.first_token = out.chunk * args.chunk;
     out.tokens = args.t - out.first_token < args.chunk ? args.t - out.first_token : args.chunk;
     return out;
@@ -286,7 +288,7 @@ struct UpdateState {
     U4 tuple[2][2];  // of the group of the step, and of the next group
     U4 feature[2];   // of the step, and of the next
   };
-  static_assert(steps % 2 == 0 && slabs * groups % 2 == 0, "the two places of Features take turns through all tiles");
+  static_assert(steps > 2 && steps % 2 == 0 && slabs * groups % 2 == 0, "the two places of Features take turns through all tiles");
 
   PHITUNE_DEVICE static void read_step(Features& out, const Sources& from, const char* k, int step) {
     const int slab = step / C.m_tiles, m = step % C.m_tiles;
@@ -304,14 +306,14 @@ struct UpdateState {
     out.feature[step % 2] = read((from.feature[group] ^ pair % 4 * 16) + pair * 2 * L.key_row_bytes);
   }
 
-  static constexpr int released_at = C.ahead - 2;  // step of the next tile after which a tile's products have ended
   PHITUNE_DEVICE static void release(int turn) {
     if (lane() == 0) barrier_arrive(empty(turn % C.stages));
   }
 
   PHITUNE_DEVICE void multiply(float (&acc)[C.m_tiles][accumulators], int first_octet, int tiles, int& turn) const {
     const Sources from = sources_of(first_octet);
-    u32 a[C.ahead][2][4];
+    // One being formed while the other is multiplied. (With more of them ptxas serialises the products.)
+    u32 a[2][2][4];
     Features features;
     barrier_wait(full(turn % C.stages), turn / C.stages & 1);
     fence_async_shared();
@@ -325,7 +327,7 @@ struct UpdateState {
       PHITUNE_UNROLL
       for (int step = 0; step < steps; ++step) {
         const int slab = step / C.m_tiles, m = step % C.m_tiles;
-        auto& set = a[step % C.ahead];
+        auto& set = a[step % 2];
         PHITUNE_UNROLL
         for (int s = 0; s < 2; ++s) {
           U4 row = features.tuple[(slab * groups + m / group_tiles) % 2][s];
@@ -339,11 +341,6 @@ struct UpdateState {
         for (int s = 0; s < 2; ++s) wgmma_bf16<L.columns, true>(acc[m], set[s], v.at((2 * slab + s) * 16 * L.panel_row), tile + slab + s > 0);
         wgmma_commit();
         if (step == steps - 2) {
-          // The next tile may need the slot of the one before: given back first, where its products end as late as here.
-          if constexpr (released_at >= steps - 2) {
-            wgmma_wait<C.ahead - 1>();
-            if (tile > 0) release(turn - 1);
-          }
           // After the last tile its own beginning is read again, for nothing.
           const int next = tile + 1 < tiles ? turn + 1 : turn;
           k = keys(next % C.stages);
@@ -351,8 +348,9 @@ struct UpdateState {
           fence_async_shared();
         }
         read_step(features, from, k, (step + 2) % steps);
-        wgmma_wait<C.ahead - 1>();
-        if (released_at < steps - 2 && step == released_at && tile > 0) release(turn - 1);
+        wgmma_wait<1>();
+        // The products of the tile before have ended.
+        if (step == 0 && tile > 0) release(turn - 1);
       }
     }
     wgmma_wait<0>();
@@ -374,7 +372,8 @@ struct UpdateState {
   PHITUNE_DEVICE void write(const float (&acc)[C.m_tiles][accumulators], int first_octet, const Work& work) const {
     const int g = lane() / 4, t = lane() % 4;
     const i64 matrix = static_cast<i64>(work.head) * args.chunks + work.chunk;
-    u16* const update = static_cast<u16*>(args.update) + matrix * L.rows * L.row_length;
+    constexpr bool scanned = C.scan_registers > 0;  // by this kernel: U lies where S will
+    u16* const update = static_cast<u16*>(scanned ? args.state : args.update) + matrix * L.rows * L.row_length;
     PHITUNE_UNROLL
     for (int m = 0; m < C.m_tiles; ++m) {
       PHITUNE_UNROLL
@@ -385,8 +384,31 @@ struct UpdateState {
         PHITUNE_UNROLL
         for (int n = 0; n < value_chunks; ++n)
           *reinterpret_cast<u32*>(out + n * 64) = pack_bf16x2(acc[m][4 * n + 2 * s], acc[m][4 * n + 2 * s + 1]);
-        if (C.sum && t == 0) args.update_z[matrix * L.rows + octet * 8 + g] = acc[m][accumulators - 4 + 2 * s];
+        if (!C.sum || t != 0) continue;
+        float* const z = scanned ? reinterpret_cast<float*>(out + value_chunks * 64) : args.update_z + matrix * L.rows + octet * 8 + g;
+        *z = acc[m][accumulators - 4 + 2 * s];
       }
+    }
+  }
+
+  /// The works of a block, by the warpgroups that multiply. Every warp says `written(work)` when its part of a work, or none, is written.
+  template <class Written>
+  PHITUNE_DEVICE void multiply_works(Written&& written) const {
+    const int count = works();
+    int turn = 0;  // tiles through all works: it tells slot and phase
+    PHITUNE_NO_UNROLL
+    for (int index = block_index_x(); index < count; index += grid_size_x()) {
+      const Work work = work_at(index);
+      const int group_octet = work.row_block * L.block_octets + warp() / 4 * (8 * C.m_tiles);
+      if (group_octet >= L.rows / 8) {
+        pass(work.tiles(), turn);
+      } else {
+        const int first_octet = group_octet + warp() % 4 * (2 * C.m_tiles);
+        float acc[C.m_tiles][accumulators];
+        multiply(acc, first_octet, work.tiles(), turn);
+        write(acc, first_octet, work);
+      }
+      written(work);
     }
   }
 };
@@ -404,21 +426,7 @@ PHITUNE_DEVICE void update_state(const Args& args) {
     return;
   }
   registers_increase<C.consumer_registers>();
-  const int works = kernel.works();
-  int turn = 0;  // tiles through all works: it tells slot and phase
-  PHITUNE_NO_UNROLL
-  for (int index = block_index_x(); index < works; index += grid_size_x()) {
-    const typename Kernel::Work work = kernel.work_at(index);
-    const int group_octet = work.row_block * Kernel::L.block_octets + warp() / 4 * (8 * C.m_tiles);
-    if (group_octet >= Kernel::L.rows / 8) {
-      Kernel::pass(work.tiles(), turn);
-      continue;
-    }
-    const int first_octet = group_octet + warp() % 4 * (2 * C.m_tiles);
-    float acc[C.m_tiles][Kernel::accumulators];
-    kernel.multiply(acc, first_octet, work.tiles(), turn);
-    kernel.write(acc, first_octet, work);
-  }
+  kernel.multiply_works([](const typename Kernel::Work&) {});
 }
 
 }  // namespace phitune::sm90

@@ -1,11 +1,11 @@
-// Host side of update_state.cuh.
+// Host side of update_state.cuh and update_scan.cuh.
 #pragma once
 
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune::sm90 {
 
-/// Stage::update_state on Hopper: the moments of each chunk, in the layout cores.
+/// On Hopper, in the layout cores: Stage::update_state, the moments of each chunk, and Stage::update_scan, the state before each chunk.
 class UpdateStateTemplate : public StageTemplate {
  public:
   [[nodiscard]] Space space(const StageProblem& problem, const DeviceInfo& device) const override;

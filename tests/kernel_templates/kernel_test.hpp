@@ -121,7 +121,8 @@ inline double relative_error(std::span<const double> actual, std::span<const dou
 
 /// Runs `kernel` (a call of a kernel template) over a launch geometry: anything with grid[3], block[3] and dynamic_shared_bytes.
 template <class Geometry>
-host::Statistics run_on_host(const Geometry& launch, const std::function<void()>& kernel, const host::Options& options = {}) {
+host::Statistics run_on_host(const Geometry& launch, const std::function<void()>& kernel, host::Options options = {}) {
+  if constexpr (requires { launch.cooperative; }) options.cooperative = launch.cooperative;
   return host::launch({launch.grid[0], launch.grid[1], launch.grid[2]}, {launch.block[0], launch.block[1], launch.block[2]},
                       launch.dynamic_shared_bytes, kernel, options);
 }

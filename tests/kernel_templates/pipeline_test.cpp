@@ -199,6 +199,8 @@ class PlanRun {
     args_.update = exact(w.update);
     args_.update_z = static_cast<float*>(exact(w.update_z));
     args_.state = w.state_aliases_update ? args_.update : exact(w.state);
+    args_.progress = static_cast<unsigned*>(exact(w.progress));
+    if (w.progress > 0) std::memset(args_.progress, 0, static_cast<std::size_t>(w.progress));
     args_.phi_k = exact(w.phi_k);
     args_.phi_q = exact(w.phi_q);
     args_.v_aug = exact(w.v_aug);

@@ -103,7 +103,7 @@ TEST_F(ModelTest, StagesOfTheWinnerCarryRatesAndResources) {
 TEST_F(ModelTest, FusionsAndChunksKeepTheBestOfEach) {
   const Model m = model();
   const ProblemView& view = problem(m, "headline");
-  ASSERT_EQ(view.fusions.size(), 4U);
+  ASSERT_EQ(view.fusions.size(), 6U);
   EXPECT_TRUE(view.fusions[0].end_to_end_ms && view.fusions[2].end_to_end_ms);
   EXPECT_EQ(view.fusions[2].end_to_end_ms, view.winner_ms);
   EXPECT_FALSE(view.fusions[1].end_to_end_ms || view.fusions[1].composed_ms);

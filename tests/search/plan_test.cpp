@@ -201,7 +201,7 @@ TEST(PlanShapes, EveryPointIsEitherAShapeOrPrunedWithAReason) {
   const std::uint64_t seed = fresh_seed();
   SCOPED_TRACE(fmt::format("seed {}", seed));
   std::mt19937_64 rng(seed);
-  const std::size_t points = 2 * (1 + 2 * 7 * 4 * 2 * 2 + 7 * 4 * 2);
+  const std::size_t points = 2 * (1 + 3 * 7 * 4 * 2 * 2 + 2 * 7 * 4 * 2);
   for (int i = 0; i < 300; ++i) {
     const Problem problem = random_problem(rng);
     const PlanShapes shapes = plan_shapes(problem);
@@ -243,8 +243,9 @@ TEST(PlanShapes, ChunksReachAsFarAsTheTokensAndNoFurther) {
 
 TEST(PlanShapes, DegreesDtypesAndTilesAreThoseThatTheKernelsHave) {
   const auto count = [](std::string_view text) { return plan_shapes(Problem::parse(text)).shapes.size(); };
-  // sm80: quadratic, and two strategies in every chunk, tile and dtype; sm90: quadratic, and with states in bf16 expand_mma and attend_query.
-  const std::size_t sm80 = 1 + 2 * 7 * 4 * 2 * 2, sm90 = 1 + 7 * 4 * (2 + 1);
+  // sm80: quadratic, and two strategies in every chunk, tile and dtype; sm90: quadratic, and with states in bf16 expand_mma and update_scan
+  // in every partial dtype, attend_query and two_kernels without.
+  const std::size_t sm80 = 1 + 2 * 7 * 4 * 2 * 2, sm90 = 1 + 7 * 4 * (2 * 2 + 2);
   EXPECT_EQ(count("b1 t65536 h8 d64 p2 bf16"), sm80 + sm90);
   EXPECT_EQ(count("b1 t65536 h8 d16 p2 bf16"), sm80 + 1);
   EXPECT_EQ(count("b1 t65536 h8 d64 p2 fp16"), 1 + 2 * 7 * 4);
@@ -272,6 +273,27 @@ TEST(PlanShapes, AttendQueryIsExpandMmaButForItsLastStage) {
   EXPECT_EQ(fused_parts.back().key(),
             "attend_query sm90 | attend_query c1024 d_tile8 state_bf16 sm90 | forward b1 t65536 hq8 hk8 d64 e64 p2 bf16 gated sum bthd");
   PlanShape on_sm80 = shape;
+  on_sm80.path = Path::sm80;
+  EXPECT_NE(why_not(headline, on_sm80).value_or("possible").find("sm90 path alone"), std::string::npos);
+}
+
+TEST(PlanShapes, UpdateScanAndTwoKernelsShareWhatTheyHaveInCommon) {
+  const PlanShape scanned{Fusion::update_scan, 1024, 8, Dtype::bf16, Dtype::fp32, Path::sm90};
+  const PlanShape two{Fusion::two_kernels, 1024, 8, Dtype::bf16, Dtype::bf16, Path::sm90};
+  EXPECT_EQ(scanned.text(), "update_scan c1024 d_tile8 state_bf16 partial_fp32 sm90");
+  EXPECT_EQ(two.text(), "two_kernels c1024 d_tile8 state_bf16 sm90");
+  for (const PlanShape& shape : {scanned, two}) EXPECT_EQ(PlanShape::parse(shape.text()), shape);
+  const auto keys = [](const PlanShape& shape) {
+    std::vector<std::string> out;
+    for (const StageProblem& stage : stages_of(headline, shape)) out.push_back(stage.key().substr(0, stage.key().find(" | forward")));
+    return out;
+  };
+  const std::string gates = "gates sm80 | expand_mma c1024 d_tile0 state_bf16 partial_bf16";
+  const std::string update = "update_scan sm90 | update_scan c1024 d_tile8 state_bf16 partial_bf16 sm90";
+  EXPECT_EQ(keys(two), (std::vector<std::string>{gates, update, "attend_query sm90 | attend_query c1024 d_tile8 state_bf16 sm90"}));
+  EXPECT_EQ(keys(scanned), (std::vector<std::string>{gates, "attention sm90 | expand_mma c1024 d_tile0 state_bf16 partial_fp32", update,
+                                                     "query_state sm90 | expand_mma c1024 d_tile8 state_bf16 partial_fp32 sm90"}));
+  PlanShape on_sm80 = two;
   on_sm80.path = Path::sm80;
   EXPECT_NE(why_not(headline, on_sm80).value_or("possible").find("sm90 path alone"), std::string::npos);
 }

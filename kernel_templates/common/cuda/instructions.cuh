@@ -42,6 +42,26 @@ PHITUNE_DEVICE void wait_for_earlier_kernels() {
 #endif
 }
 
+// ---- between the blocks of a grid whose blocks all run at once ----
+
+/// Adds one to a counter in global memory, after all that this warp has written before (its lanes, before a warp_barrier). By one thread.
+PHITUNE_DEVICE void count_up(u32* counter) { asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory"); }
+/// Warp: waits until the first of `counters` has reached `target`, and gives how many of the first `count`, at most 32, have without a
+/// gap. What was written before they were counted up can then be read.
+PHITUNE_DEVICE int wait_for_counts(const u32* counters, int count, u32 target) {
+  for (;;) {
+    u32 value = 0;
+    if (lane() < count) asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counters + lane()) : "memory");
+    const u32 missing = __ballot_sync(0xffffffffu, lane() >= count || value < target);
+    const int there = missing == 0 ? 32 : __ffs(static_cast<int>(missing)) - 1;
+    if (there > 0) {
+      __syncwarp();  // what one lane has acquired, all have
+      return there;
+    }
+    __nanosleep(200);
+  }
+}
+
 // ---- barriers ----
 
 /// Block: waits for all threads; orders global and shared memory among them.

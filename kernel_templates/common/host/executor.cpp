@@ -48,6 +48,8 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   void run(std::uint64_t linear_block);
+  /// Of all blocks of the launch, when they run at once.
+  void join(Gang& gang) { block_.gang = &gang; }
   [[nodiscard]] const Statistics& statistics() const { return block_.statistics; }
 
  private:
@@ -132,6 +134,7 @@ void Worker::reset(std::uint64_t linear_block) {
   for (BlockBarrier& barrier : block_.barriers) barrier = {};
   block_.counting_barriers.clear();
   block_.bulk_copies.clear();
+  block_.count_waiters.clear();
   block_.async_view.clear();
   for (Warpgroup& group : groups_) group.meeting.arrived.clear();
   for (Warp& warp : warps_) {
@@ -177,7 +180,7 @@ void Worker::run(std::uint64_t linear_block) {
 
 void Worker::land_or_give_up() {
   try {
-    if (!land_bulk_copy(block_)) throw LaunchError(deadlock());
+    if (!land_bulk_copy(block_) && !await_counts(block_)) throw LaunchError(deadlock());
   } catch (const LaunchError&) {
     failure_ = std::current_exception();
   }
@@ -248,6 +251,8 @@ constexpr Runtime table = {
     .fail = fail_with_text,
     .collective = meet,
     .block_barrier = wait_at_barrier,
+    .count_up = count_up_for_blocks,
+    .wait_for_count = wait_for_count,
     .check_shared = check_shared,
     .check_aligned = check_aligned,
     .copy = issue_copy,
@@ -286,13 +291,20 @@ Statistics launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, c
   const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
   if (blocks == 0) throw std::invalid_argument("an empty grid");
 
+  if (options.cooperative && blocks * threads > most_threads_at_once)
+    throw std::invalid_argument(std::to_string(blocks) + " blocks of " + std::to_string(threads) + " threads at once: the emulator takes at most " +
+                                std::to_string(most_threads_at_once) + " threads");
+
   std::atomic<std::uint64_t> next = 0;
   std::mutex mutex;
   std::exception_ptr failure;
   Statistics total;
+  Gang gang(options.cooperative ? static_cast<unsigned>(blocks) : 0);
   const auto work = [&] {
+    bool failed = false;
     try {
       Worker worker(grid, block, dynamic_shared_bytes, kernel, options);
+      if (options.cooperative) worker.join(gang);
       for (std::uint64_t i = next++; i < blocks; i = next++) worker.run(i);
       const std::lock_guard lock(mutex);
       total.switches += worker.statistics().switches;
@@ -300,13 +312,16 @@ Statistics launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, c
       total.barriers += worker.statistics().barriers;
     } catch (...) {
       next = blocks;
+      failed = true;
       const std::lock_guard lock(mutex);
       if (!failure) failure = std::current_exception();
     }
+    if (options.cooperative) gang.leave(failed);
   };
   const unsigned wanted = options.workers != 0 ? options.workers : std::max(1u, std::thread::hardware_concurrency());
+  const std::uint64_t workers = options.cooperative ? blocks : std::min<std::uint64_t>(wanted, blocks);
   std::vector<std::thread> helpers;
-  for (std::uint64_t i = 1; i < std::min<std::uint64_t>(wanted, blocks); ++i) helpers.emplace_back(work);
+  for (std::uint64_t i = 1; i < workers; ++i) helpers.emplace_back(work);
   work();
   for (std::thread& helper : helpers) helper.join();
   if (failure) std::rethrow_exception(failure);

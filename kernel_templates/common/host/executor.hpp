@@ -20,7 +20,11 @@ struct Options {
   std::uint64_t seed = 0;               // 0: warps and lanes in order; else both are shuffled, differently for each seed and block
   unsigned workers = 0;                 // CPU threads; 0: as many as the machine has
   std::size_t stack_bytes = 256 << 10;  // of one fiber
+  bool cooperative = false;             // all blocks run at once, each on a CPU thread of its own, and may wait for each other
 };
+
+/// Each has a stack with a guard page, and a process may have only so many mappings.
+inline constexpr std::uint64_t most_threads_at_once = 28672;
 
 /// What was wrong with a kernel, and where.
 class LaunchError : public std::runtime_error {
@@ -37,7 +41,8 @@ struct Statistics {
 
 /// Runs `kernel` once per thread of the grid. Blocks run in any order and in parallel; returns when all are done. Throws LaunchError for
 /// a fault of the kernel (the first one found; other blocks may not have run) and std::invalid_argument for an impossible geometry:
-/// 1 to 1024 threads per block, a multiple of 32. Thread-safe; not to be called from within a kernel.
+/// 1 to 1024 threads per block, a multiple of 32; at most
+/// most_threads_at_once threads of all blocks where these run at once. Thread-safe; not to be called from within a kernel.
 Statistics launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, const std::function<void()>& kernel,
                   const Options& options = {});
 

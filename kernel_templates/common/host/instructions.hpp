@@ -74,6 +74,17 @@ inline char* shared_memory() { return host::runtime->place()->shared; }
 // Launches run one after another here.
 inline void wait_for_earlier_kernels() {}
 
+// ---- between the blocks of a grid whose blocks all run at once ----
+
+inline void count_up(u32* counter) { host::runtime->count_up(counter); }
+inline int wait_for_counts(const u32* counters, int count, u32 target, const host::Where& where = host::Where::current()) {
+  host::runtime->wait_for_count(counters, target, {"wait_for_counts", where});
+  int there = 1;
+  while (there < count && there < 32 && __atomic_load_n(counters + there, __ATOMIC_ACQUIRE) >= target) ++there;
+  // Other blocks count on: one lane speaks for all.
+  return static_cast<int>(host::shuffle_in_warp("wait_for_counts", static_cast<u32>(there), 0, where));
+}
+
 // ---- barriers ----
 
 inline void block_barrier(const host::Where& where = host::Where::current()) {

@@ -79,6 +79,10 @@ struct Runtime {
   void (*collective)(Group group, const Site& site, void* operands, Perform perform);
   void (*block_barrier)(unsigned id, unsigned threads, const Site& site);
 
+  // Between blocks that run at once: adds one to a counter; waits until one has reached a value.
+  void (*count_up)(u32* counter);
+  void (*wait_for_count)(const u32* counter, u32 target, const Site& site);
+
   // Addresses: inside the block's dynamic shared memory, and aligned.
   void (*check_shared)(const void* address, std::size_t bytes, std::size_t alignment, const Site& site);
   void (*check_aligned)(const void* address, std::size_t alignment, const Site& site);

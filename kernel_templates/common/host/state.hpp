@@ -2,9 +2,11 @@
 #pragma once
 
 #include <array>
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -89,6 +91,36 @@ struct BulkCopy {
   std::string who;  // for messages
 };
 
+/// Blocks of a launch that run at once and count up for each other. Thread-safe.
+class Gang {
+ public:
+  explicit Gang(unsigned blocks) : running_(blocks) {}
+  [[nodiscard]] std::uint64_t counted() const;
+  /// A counter has been raised.
+  void count_up();
+  /// A block waits until a counter is raised after it saw `counted`. False when none ever will be: all wait, or one has failed.
+  [[nodiscard]] bool wait(std::uint64_t counted);
+  /// A block has ended, and how.
+  void leave(bool failed);
+
+ private:
+  void give_up_if_all_wait();
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  unsigned running_;
+  unsigned waiting_ = 0;
+  std::uint64_t counted_ = 0;
+  bool given_up_ = false;
+};
+
+/// A thread that waits for a counter in global memory.
+struct CountWaiter {
+  const u32* counter;
+  u32 target;
+  Thread* thread;
+};
+
 struct Block {
   Extent index, grid;
   unsigned threads = 0;
@@ -97,6 +129,8 @@ struct Block {
   std::array<BlockBarrier, named_barriers> barriers;
   std::map<const void*, CountingBarrier> counting_barriers;
   std::deque<BulkCopy> bulk_copies;  // on their way
+  std::vector<CountWaiter> count_waiters;
+  Gang* gang = nullptr;              // of the blocks that run at once; null when they need not
   std::vector<char> async_view;      // shared memory as the async proxy sees it; made when first needed
   bool cancelled = false;            // a thread failed: the others unwind
   Statistics statistics;
@@ -124,10 +158,14 @@ void wake(Thread& thread);
 [[nodiscard]] char* async_view(Block& block);
 /// Lands the oldest bulk copy; false when there is none.
 bool land_bulk_copy(Block& block);
+/// Wakes threads whose counters have come as far as they wait for, if need be when another block has counted; false when none will.
+bool await_counts(Block& block);
 
 // Entries of the table, each in the file of its subject.
 void meet(Group group, const Site& site, void* operands, Perform perform);
 void wait_at_barrier(unsigned id, unsigned threads, const Site& site);
+void count_up_for_blocks(u32* counter);
+void wait_for_count(const u32* counter, u32 target, const Site& site);
 void check_shared(const void* address, std::size_t bytes, std::size_t alignment, const Site& site);
 void check_aligned(const void* address, std::size_t alignment, const Site& site);
 void issue_copy(void* target, const void* source, unsigned bytes, unsigned valid_bytes, const Site& site);

@@ -46,8 +46,9 @@ class HostDevice {
 
   void run(const Launch& launch, const std::function<void(const Args&)>& kernel) {
     for (const Buffer buffer : outputs_of(problem_)) allocate(buffer);
+    for (const Buffer buffer : counters_of(problem_)) std::memset(allocate(buffer), 0, static_cast<std::size_t>(buffer_shape(buffer, problem_).size_bytes()));
     host::launch({launch.grid[0], launch.grid[1], launch.grid[2]}, {launch.block[0], launch.block[1], launch.block[2]},
-                 launch.dynamic_shared_bytes, [&] { kernel(args_); });
+                 launch.dynamic_shared_bytes, [&] { kernel(args_); }, {.cooperative = launch.cooperative});
   }
 
   [[nodiscard]] ReadElements reader() const {

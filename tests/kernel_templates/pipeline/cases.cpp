@@ -89,6 +89,15 @@ constexpr Case cases[] = {
     {"attend_query_quartic", "b1 t100 h1 d32 e16 p4 bf16 gated", "attend_query c64 d_tile4 state_bf16 sm90"},
     {"attend_query_states", "b1 t150 hq2 hk1 d32 p2 bf16 gated initial final", "attend_query c64 d_tile4 state_bf16 sm90"},
     {"attend_query_one_token", "b1 t1 h1 d32 p2 bf16 gated", "attend_query c64 d_tile8 state_bf16 sm90"},
+    // States made by one kernel, whose blocks wait for each other.
+    {"update_scan_ragged_gqa", "b2 t330 hq4 hk2 d32 e64 p2 bf16 gated", "update_scan c64 d_tile8 state_bf16 partial_bf16 sm90", 3},
+    {"update_scan_sum_free", "b1 t150 h2 d64 e16 p2 bf16 ungated none bhtd", "update_scan c64 d_tile2 state_bf16 partial_fp32 sm90", 2},
+    {"two_kernels", "b1 t600 h2 d64 p2 bf16 gated", "two_kernels c128 d_tile8 state_bf16 sm90", 3},
+    {"two_kernels_gaps", "b2 t130 hq4 hk2 d32 p2 bf16 gated", "two_kernels c64 d_tile4 state_bf16 sm90", 1, true},
+    {"two_kernels_wide", "b1 t200 h1 d128 p2 bf16 ungated", "two_kernels c64 d_tile8 state_bf16 sm90"},
+    {"two_kernels_cubic", "b1 t150 h1 d32 p3 bf16 gated none", "two_kernels c64 d_tile4 state_bf16 sm90"},
+    {"two_kernels_states", "b1 t150 hq2 hk1 d32 p2 bf16 gated initial final", "two_kernels c64 d_tile4 state_bf16 sm90", 2},
+    {"two_kernels_one_token", "b1 t1 h1 d32 p2 bf16 gated", "two_kernels c64 d_tile8 state_bf16 sm90"},
     // phi written out, products by a library.
     {"materialized", "b2 t150 hq4 hk2 d16 e32 p2 bf16 gated", "materialized c64 d_tile8 state_bf16 partial_bf16", 2},
     {"materialized_half", "b1 t150 h1 d16 p2 fp16 ungated", "materialized c64 d_tile4 state_fp32 partial_fp32"},
@@ -103,7 +112,7 @@ DeviceInfo device() {
   info.name = "a device with the limits of sm_90";
   info.compute_capability = 90;
   info.architecture = "sm_90a";
-  info.multiprocessors = 132;
+  info.multiprocessors = 6;  // few blocks where all run at once
   info.shared_per_block = 227 << 10;
   info.shared_per_multiprocessor = 228 << 10;
   return info;

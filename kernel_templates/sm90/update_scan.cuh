@@ -1,0 +1,219 @@
+// update_state and scan in one kernel, on Hopper: S_0 = initial state or 0, S_(n+1) = exp(G_end(n)) S_n + U_n, times multiplicity and
+// scale^p; each state is written once.
+//
+// Blocks are update_state's, with one warpgroup more. The warpgroups that multiply write U_n where S_n will lie. When a work is written, one
+// warp of the further warpgroup counts it up for all blocks; the other three, of all blocks, each for its own pieces of the state, read
+// back what is there (from L2: a moment ago it was in registers) and write S_n over it. A piece is 16 bytes per lane, and its running sum
+// stays in registers from the first chunk to the last.
+//
+// Scanning warps wait for all blocks, so all blocks must run at once: the launch is cooperative. Nobody waits for a scanning warp.
+#pragma once
+
+#include "kernel_templates/sm80/scan.cuh"
+#include "kernel_templates/sm90/update_state.cuh"
+
+namespace phitune::sm90 {
+
+template <UpdateStateConfig C>
+class UpdateScan {
+ public:
+  using Update = UpdateState<C>;
+  static constexpr UpdateStateLayout L = update_state_layout(C);
+  static constexpr ScanConfig scan_config{.d = C.d,
+                                          .e = C.e,
+                                          .p = C.p,
+                                          .d_tile = C.d_tile,
+                                          .rows = L.rows,
+                                          .state = Storage::bf16,
+                                          .update = Storage::bf16,
+                                          .gated = C.gated,
+                                          .sum = C.sum,
+                                          .z_in_update = false,
+                                          .initial_state = C.initial_state,
+                                          .final_state = C.final_state,
+                                          .threads = 128,
+                                          .unroll = 1,
+                                          .vector = 8,
+                                          .in_place = true,
+                                          .cores = true};
+  // An octet's vectors of 8 columns: those of the values, then those of the denominators. A piece is 32 of either kind, for all chunks.
+  static constexpr int octet_vectors = L.row_length, octet_values = C.e, octet_denominators = L.row_length - C.e;
+  static constexpr int slice_octets = L.slices == 1 ? L.rows / 8 : L.block_octets;  // (of the last slice fewer may exist)
+  static constexpr int value_pieces = ceil_div(slice_octets * octet_values, 32), denominator_pieces = ceil_div(slice_octets * octet_denominators, 32);
+  static constexpr int pieces = value_pieces + denominator_pieces;
+  static constexpr i64 matrix_bytes = static_cast<i64>(L.rows) * L.row_length * 2;
+  // Chunks that are read at once, and groups of them that are on their way.
+  static constexpr int at_once = 4, groups = C.scan_depth / at_once;
+  static constexpr int scanning_warps = 3;
+  static_assert(C.scan_depth % at_once == 0 && 32 % at_once == 0);
+
+  PHITUNE_DEVICE UpdateScan(const Args& a, const Update& u) : args(a), update(u) {}
+
+  PHITUNE_DEVICE static void open() {
+    if (thread_index() == 0) {
+      barrier_init(written(), L.consumers / 32);
+      barrier_init(told(), 1);
+    }
+    Update::open();
+  }
+
+  /// The warpgroups that multiply.
+  PHITUNE_DEVICE void multiply() const {
+    int turn = 0;
+    update.multiply_works([&](const typename Update::Work&) {
+      // Works may be so short that one warp is done with the next one before another is with this.
+      if (turn > 0) barrier_wait(told(), (turn - 1) & 1);
+      ++turn;
+      warp_barrier();
+      if (lane() == 0) barrier_arrive(written());
+    });
+  }
+
+  /// One warp: tells all blocks of each work that is written. (The fence that this takes would hold up those who write.)
+  PHITUNE_DEVICE void tell() const {
+    const int works = update.works();
+    int turn = 0;
+    PHITUNE_NO_UNROLL
+    for (int index = block_index_x(); index < works; index += grid_size_x(), ++turn) {
+      const typename Update::Work work = update.work_at(index);
+      barrier_wait(written(), turn & 1);
+      if (lane() == 0) {
+        count_up(counters(work.head, work.slice) + work.chunk);
+        barrier_arrive(told());
+      }
+    }
+  }
+
+  /// The other warps, `warp_index` from 0: all pieces of a warp, one after another. Updates are read ahead, across the ends of pieces.
+  PHITUNE_DEVICE void scan(int warp_index) const {
+    const int count = args.b * args.hk * L.slices * pieces, warps = grid_size_x() * scanning_warps;
+    char* const slots = shared_memory() + L.scan_at + (warp_index * C.scan_depth * 32 + lane()) * 16;
+    // (Neighbouring pieces to different blocks.)
+    const int first = warp_index * grid_size_x() + block_index_x();
+    Ahead ahead{};
+    if (first < count) open(ahead, first);
+    PHITUNE_NO_UNROLL
+    for (int group = 0; group < groups - 1; ++group) read(ahead, slots + group * (at_once * 512), count);
+    int turn = 0;
+    PHITUNE_NO_UNROLL
+    for (int piece = first; piece < count; piece += warps) {
+      if (piece % pieces < value_pieces)
+        scan_piece<ScanPart::values>(piece, turn, ahead, slots, count);
+      else
+        scan_piece<ScanPart::denominators>(piece, turn, ahead, slots, count);
+    }
+  }
+
+ private:
+  // Of the work that all warps have written, and of the one that all blocks have been told of.
+  PHITUNE_DEVICE static Barrier* written() { return reinterpret_cast<Barrier*>(shared_memory() + L.written_at); }
+  PHITUNE_DEVICE static Barrier* told() { return written() + 1; }
+  /// Counters of the chunks of a slice: how many of its works are written.
+  PHITUNE_DEVICE u32* counters(int head, int slice) const { return args.progress + static_cast<i64>(head * L.slices + slice) * args.chunks; }
+
+  PHITUNE_DEVICE static int head_of(int piece) { return piece / pieces / L.slices; }
+  PHITUNE_DEVICE static int slice_of(int piece) { return piece / pieces % L.slices; }
+  /// The lane's vector in a state; past the end where it has none.
+  PHITUNE_DEVICE static int vector_of(int piece) {
+    const int in_slice = piece % pieces, octet = slice_of(piece) * slice_octets;
+    if (in_slice < value_pieces) {
+      const int item = in_slice * 32 + lane();
+      return (octet + item / octet_values) * octet_vectors + item % octet_values;
+    }
+    const int item = (in_slice - value_pieces) * 32 + lane();
+    return (octet + item / octet_denominators) * octet_vectors + octet_values + item % octet_denominators;
+  }
+  static constexpr int vectors = L.rows / 8 * octet_vectors;
+
+  /// Where a warp reads next.
+  struct Ahead {
+    int piece, chunk, there;  // there: chunks of the piece whose updates are written
+    const char* source;
+    const u32* counters;
+  };
+  PHITUNE_DEVICE void open(Ahead& ahead, int piece) const {
+    const int vector = vector_of(piece);
+    ahead.piece = piece, ahead.chunk = 0, ahead.there = 0;
+    ahead.source = static_cast<const char*>(args.state) + head_of(piece) * args.chunks * matrix_bytes + (vector < vectors ? vector : 0) * 16;
+    ahead.counters = counters(head_of(piece), slice_of(piece));
+  }
+  /// Starts to read the updates of the next chunks of a piece, once they are written. One group of copies, even where there is none.
+  PHITUNE_DEVICE void read(Ahead& ahead, char* slot, int count) const {
+    if (ahead.piece < count) {
+      const int needed = update.chunks_needed(), end = ahead.chunk + at_once < needed ? ahead.chunk + at_once : needed;
+      PHITUNE_NO_UNROLL
+      while (ahead.there < end)
+        ahead.there += wait_for_counts(ahead.counters + ahead.there, needed - ahead.there, L.slice_blocks);
+      PHITUNE_UNROLL
+      for (int i = 0; i < at_once; ++i) {
+        if (ahead.chunk + i < needed) cp_async_16(slot + i * 512, ahead.source + i * matrix_bytes, true);
+      }
+      ahead.source += at_once * matrix_bytes;
+      ahead.chunk += at_once;
+      if (ahead.chunk >= args.chunks) {
+        ahead.piece += grid_size_x() * scanning_warps;
+        if (ahead.piece < count) open(ahead, ahead.piece);
+      }
+    }
+    cp_async_commit();
+  }
+
+  template <ScanPart P>
+  PHITUNE_DEVICE void scan_piece(int piece, int& turn, Ahead& ahead, char* slots, int count) const {
+    const int found = vector_of(piece), needed = update.chunks_needed();
+    const bool mine = found < vectors;
+    ScannedVector<scan_config, P> vector(args, head_of(piece), mine ? found : P == ScanPart::values ? 0 : octet_values);
+    float decays = 1.0f;  // lane i: of the chunk i after the last multiple of 32
+    PHITUNE_NO_UNROLL
+    for (int begin = 0; begin < args.chunks; begin += at_once, ++turn) {
+      if constexpr (C.gated) {
+        if (begin % 32 == 0 && begin + lane() < needed) decays = vector.decay(vector.gate(args, head_of(piece), begin + lane()));
+      }
+      read(ahead, slots + (turn + groups - 1) % groups * (at_once * 512), count);
+      cp_async_wait<groups - 1>();
+      const char* const slot = slots + turn % groups * (at_once * 512);
+      PHITUNE_UNROLL
+      for (int i = 0; i < at_once; ++i) {
+        if (mine && begin + i < args.chunks) vector.write(i);
+        const float decay = shuffle(decays, begin % 32 + i);
+        if (begin + i < needed) {
+          typename ScannedVector<scan_config, P>::Update by;
+          scan_detail::load_words(by.words, slot + i * 512);
+          vector.advance(by, decay);
+        }
+      }
+      vector.move(at_once);
+    }
+    if (mine) vector.finish();
+  }
+
+  const Args& args;
+  const Update& update;
+};
+
+/// Launch: update_state_layout(C) threads and shared bytes, cooperative; x = as many blocks as run at once, which share the works.
+/// args.progress is zero.
+template <UpdateStateConfig C>
+PHITUNE_DEVICE void update_scan(const Args& args) {
+  using Kernel = UpdateScan<C>;
+  const UpdateState<C> update(args);
+  const Kernel kernel(args, update);
+  Kernel::open();
+  wait_for_earlier_kernels();
+  if (warp() >= Kernel::L.loaders_end / 32) {
+    registers_decrease<C.scan_registers>();
+    const int index = warp() - Kernel::L.loaders_end / 32;
+    if (index == Kernel::scanning_warps)
+      kernel.tell();
+    else
+      kernel.scan(index);
+  } else if (warp() >= Kernel::L.consumers / 32) {
+    registers_decrease<C.loader_registers>();
+    update.load();
+  } else {
+    registers_increase<C.consumer_registers>();
+    kernel.multiply();
+  }
+}
+
+}  // namespace phitune::sm90
