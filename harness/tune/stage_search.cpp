@@ -106,6 +106,11 @@ double estimate_ms(const StageProblem& stage, const DeviceInfo& device) {
                          stage.stage == Stage::attend_query;
   const double tf32_penalty = on_states && stage.shape.state == Dtype::fp32 ? 2 : 1;
   const double share = stage.path == Path::sm90 ? wgmma_share : matrix_share;
+  // The kernel reads its updates back to scan them, which does not go on beside the products for nothing: small chunks pay for it.
+  if (stage.stage == Stage::update_scan) {
+    const double written = work_of(make_stage_problem(stage.problem, stage.shape, Stage::scan)).bytes;
+    return launch_ms + work.flops / (share * tflops * 1e9) + (work.bytes + written) / (tbps * 1e9);
+  }
   return launch_ms + std::max(tf32_penalty * work.flops / (share * tflops * 1e9), work.bytes / (copy_share * tbps * 1e9));
 }
 

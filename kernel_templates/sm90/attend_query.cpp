@@ -34,10 +34,9 @@ std::int64_t consumer_registers(const StageProblem& s, const Config& c) {
 std::int64_t needed_registers(const StageProblem& s, const Config& c) {
   const std::int64_t m_tiles = c.at("m_tiles");
   const std::int64_t state = m_tiles * (2 * c.at("batch") * 4 + 2 * s.shape.d_tile + 2 * (2 + s.problem.p - 1));
-  const bool queries_stay = m_tiles > 1 || c.at("overlap") != 0;
-  const std::int64_t keys = tile_keys / 2 + m_tiles * tile_keys / 4 + (queries_stay ? s.problem.d / 4 : 0) + 12;
-  // Addresses, scalars and loop state. (What query tiles share of them was counted for each.)
-  const std::int64_t others = m_tiles > 1 ? 20 : 32;
+  const std::int64_t keys = m_tiles * (tile_keys / 2 + tile_keys / 4 + s.problem.d / 4);
+  // Addresses, scalars and loop state; the more fragments, the fewer of them are kept twice.
+  const std::int64_t others = m_tiles > 1 ? 20 + 2 * c.at("batch") : 32;
   return m_tiles * state_columns(s.problem) / 2 + std::max(state, keys) + others;
 }
 

@@ -197,27 +197,32 @@ struct KeyTiles {
     settle(out);
   }
 
-  /// For query tiles [First, M) of 64 rows, one after the other, each one's product with V in flight with the next one's scores. The queries
-  /// are read again for each tile: the fewest registers. read(queries, m) gives them.
+  /// For query tiles [First, M) of 64 rows: while the weights of one are formed, the scores of the next, then the product of the one before
+  /// with V are in flight. read(queries, m) gives a tile's queries.
   template <int First, int M, class Ring, class Read, class Weigh>
   PHITUNE_DEVICE static void walk_in_turn(Output (&out)[M], bool begun, const Read& read, int begin, int end, const Ring& ring,
                                           const Weigh& weigh) {
     if (begin >= end) return;
-    Weights w[M];
+    Queries q[M];
+    PHITUNE_UNROLL
+    for (int m = First; m < M; ++m) read(q[m], m);
     PHITUNE_NO_UNROLL
     for (int tile = begin; tile < end; ++tile) {
+      Scores scores[M];
+      Weights w[M];
+      wait_for(ring, tile);
+      wgmma_fence();
       PHITUNE_UNROLL
       for (int m = First; m < M; ++m) {
-        Scores scores;
-        Queries q;
-        read(q, m);
-        if (m == First) wait_for(ring, tile);
-        wgmma_fence();
-        multiply_keys(scores, q, ring.stage(tile));
+        multiply_keys(scores[m], q[m], ring.stage(tile));
         wgmma_commit();
-        wgmma_wait<0>();
-        settle(scores);
-        weigh(w[m], scores, tile, m);
+      }
+      PHITUNE_UNROLL
+      for (int m = First; m < M; ++m) {
+        // Behind each query tile's scores are those of the tiles after it and the products of the tiles before it.
+        wgmma_wait<M - 1 - First>();
+        settle(scores[m]);
+        weigh(w[m], scores[m], tile, m);
         settle_all(w[m]);
         wgmma_fence();
         multiply_values(out[m], w[m], ring.stage(tile), begun || tile > begin);
