@@ -275,7 +275,7 @@ class Run {
   }
 
   void crown(const ProblemSearch& search, const StageResults& results, ProblemSummary& summary) {
-    const Composed composed = compose(search.problem, search.shapes, results);
+    const Composed composed = compose(search.problem, search.shapes, results, kStageTies);
     if (composed.ranked.empty()) {
       summary.reason = composed.impossible.empty() ? "no plan shape fits the device" : composed.impossible.front().reason;
       return;

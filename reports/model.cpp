@@ -159,7 +159,7 @@ ProblemView problem_view(const Gathered& g, const Problem& problem, const Device
   if (view.floor.ms > 0 && view.winner_ms > 0) view.over_floor = view.winner_ms / view.floor.ms;
   if (const auto plans = g.plans.find(problem); plans != g.plans.end()) view.plans = plan_views(plans->second, view.winner);
   const PlanShapes shapes = plan_shapes(problem);
-  const Composed composed = compose(problem, shapes.shapes, g.results);
+  const Composed composed = compose(problem, shapes.shapes, g.results, kStageTies);
   view.fusions = fusion_views(view.plans, composed, shapes);
   view.chunks = chunk_views(view.plans, composed);
   view.outcomes = outcomes_of(g, problem, shapes.shapes);

@@ -17,11 +17,11 @@ StageCandidate candidate_of(const Trial& trial) {
 }
 
 // The missing stage's reason, or the composition.
-std::optional<std::string> compose_one(const Problem& problem, const PlanShape& shape, const StageResults& results, double tie_share,
+std::optional<std::string> compose_one(const Problem& problem, const PlanShape& shape, const StageResults& results, const Ties& ties,
                                        Composition& out) {
   out.plan = {problem, shape, {}};
   for (const StageProblem& stage : stages_of(problem, shape)) {
-    const StageCandidate* best = results.best(stage, tie_share);
+    const StageCandidate* best = results.best(stage, ties);
     if (best == nullptr) return results.why_none(stage);
     out.plan.stages.push_back({stage, best->config});
     out.stage_ms.push_back(best->median_ms);
@@ -46,7 +46,7 @@ void StageResults::add(const Trial& trial) {
   }
 }
 
-const StageCandidate* StageResults::best(const StageProblem& stage, double tie_share) const {
+const StageCandidate* StageResults::best(const StageProblem& stage, const Ties& ties) const {
   const auto found = tried_.find(stage);
   if (found == tried_.end()) return nullptr;
   double least = std::numeric_limits<double>::infinity();
@@ -55,7 +55,7 @@ const StageCandidate* StageResults::best(const StageProblem& stage, double tie_s
   const StageCandidate* best = nullptr;
   // The map is in order of config text, so the first of equals is the lexicographically smallest.
   for (const auto& [text, candidate] : found->second.ok) {
-    if (candidate.median_ms > least * (1 + tie_share)) continue;
+    if (candidate.median_ms > least + std::max(ties.share * least, ties.ms)) continue;
     if (best == nullptr || order(candidate) < order(*best)) best = &candidate;
   }
   return best;
@@ -78,11 +78,11 @@ std::string StageResults::why_none(const StageProblem& stage) const {
   return text;
 }
 
-Composed compose(const Problem& problem, std::span<const PlanShape> shapes, const StageResults& results, double tie_share) {
+Composed compose(const Problem& problem, std::span<const PlanShape> shapes, const StageResults& results, const Ties& ties) {
   Composed composed;
   for (const PlanShape& shape : shapes) {
     Composition composition;
-    if (auto reason = compose_one(problem, shape, results, tie_share, composition)) {
+    if (auto reason = compose_one(problem, shape, results, ties, composition)) {
       composed.impossible.push_back({shape, std::move(*reason)});
     } else {
       composed.ranked.push_back(std::move(composition));

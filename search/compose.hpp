@@ -23,14 +23,21 @@ struct StageCandidate {
 };
 
 /// The trials of a search, as far as composing needs them. Not thread-safe.
+/// Differences in time that say nothing of which config is faster: a share of the time, and so many ms whatever it is.
+struct Ties {
+  double share = 0, ms = 0;
+};
+/// Of stages timed alone: what two sweeps on one GPU differ by.
+inline constexpr Ties kStageTies{.share = 0.005, .ms = 0.0003};
+
 class StageResults {
  public:
   /// A later trial of the same config replaces the earlier one, whatever its outcome.
   void add(const Trial& trial);
 
-  /// The fastest candidate. Those within `tie_share` of its time are ties: of them the one with the lower error, then with fewer registers,
+  /// The fastest candidate. Those within `ties` of its time are as good: of them the one with the lower error, then with fewer registers,
   /// then with the lexicographically smaller config text. Null when no trial was ok. Does not depend on the order of the trials.
-  [[nodiscard]] const StageCandidate* best(const StageProblem& stage, double tie_share = 0) const;
+  [[nodiscard]] const StageCandidate* best(const StageProblem& stage, const Ties& ties = {}) const;
 
   /// Why there is no best: "3 trials of scan: 2 compile_failed, 1 wrong_result (first: ...)", "scan was not tried".
   [[nodiscard]] std::string why_none(const StageProblem& stage) const;
@@ -60,7 +67,7 @@ struct Composed {
 
 /// Composes every given shape of the problem; each appears once, in `ranked` or in `impossible`.
 [[nodiscard]] Composed compose(const Problem& problem, std::span<const PlanShape> shapes, const StageResults& results,
-                               double tie_share = 0);
+                               const Ties& ties = {});
 
 /// The best `count` of `ranked`, and beyond them the best of every fusion strategy that they leave out; least sum first.
 [[nodiscard]] std::vector<Composition> finalists(std::span<const Composition> ranked, std::size_t count);

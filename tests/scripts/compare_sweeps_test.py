@@ -3,6 +3,7 @@ import contextlib
 import io
 import json
 import pathlib
+import sqlite3
 import sys
 import tempfile
 import unittest
@@ -44,6 +45,27 @@ class Sweeps(unittest.TestCase):
         code, out, record = run([row("A", 1.0, "A")], [{"name": "p", "problem": "p", "reason": "nothing fits"}])
         self.assertIn("no winner: nothing fits", out)
         self.assertEqual(record["summary"]["none"], 1)
+
+    def test_databases_say_the_same_as_summaries(self):
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as out:
+            files = []
+            for n, (winner, tied) in enumerate((("A", "AB"), ("B", "AB"))):
+                files.append(str(pathlib.Path(folder) / f"{n}.db"))
+                with contextlib.closing(sqlite3.connect(files[-1])) as database:
+                    database.executescript("""
+                        CREATE TABLE sweep (id INTEGER); INSERT INTO sweep VALUES (1), (2);
+                        CREATE TABLE problem (id INTEGER, key TEXT); INSERT INTO problem VALUES (7, 'forward b1');
+                        CREATE TABLE plan (id INTEGER, text TEXT, problem_id INTEGER); INSERT INTO plan VALUES (0, 'A', 7), (1, 'B', 7), (2, 'C', 7);
+                        CREATE TABLE plan_trial (sweep_id INTEGER, plan_id INTEGER, outcome TEXT, median_ms REAL, tied INTEGER, difference_low REAL, difference_high REAL);
+                        CREATE TABLE winner_view (problem TEXT, plan TEXT, median_ms REAL);
+                        INSERT INTO plan_trial VALUES (1, 2, 'ok', 0.1, 1, 0, 0);""")
+                    for plan, name in enumerate("ABC"):
+                        database.execute("INSERT INTO plan_trial VALUES (2, ?, 'ok', 1.0, ?, -0.001, 0.002)", (plan, int(name in tied)))
+                    database.execute("INSERT INTO winner_view VALUES ('forward b1', ?, ?)", (winner, 1.0 + n / 100))
+                    database.commit()
+            self.assertEqual(compare_sweeps.main(files), 0)
+        self.assertIn("0 of 1 winners the same, 1 tied in both sweeps", out.getvalue())
+        self.assertIn("widest final interval 0.30 %", out.getvalue())
 
 
 if __name__ == "__main__":

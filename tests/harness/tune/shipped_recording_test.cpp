@@ -47,7 +47,7 @@ Replayed replay(const Problem& problem, ReplayDevice& device, const SearchPolicy
   }
   for (const StageProblem& stage : search.library_stages) ask(stage, Config{});
   std::vector<std::vector<ExecutableStage>> plans;
-  for (const Composition& finalist : finalists(compose(problem, search.shapes, results).ranked, policy.finalists)) {
+  for (const Composition& finalist : finalists(compose(problem, search.shapes, results, kStageTies).ranked, policy.finalists)) {
     std::vector<ExecutableStage>& plan = plans.emplace_back();
     for (const PlanStage& stage : finalist.plan.stages) plan.push_back({stage, nullptr});
   }
