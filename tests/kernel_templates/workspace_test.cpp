@@ -11,6 +11,7 @@ namespace {
 
 const Problem problem = Problem::parse("b2 t1000 hq8 hk2 d64 e32 p2 bf16 gated");
 const PlanShape fused{.fusion = Fusion::expand_mma, .chunk = 256, .d_tile = 8};
+const PlanShape scanned{.fusion = Fusion::update_scan, .chunk = 256, .d_tile = 8, .path = Path::sm90};
 const PlanShape unfused{.fusion = Fusion::materialized, .chunk = 256, .d_tile = 8};
 constexpr std::int64_t rows = 2304, columns = 40, chunks = 4;
 
@@ -36,6 +37,16 @@ TEST(Workspace, FusedStatesReplaceTheirUpdates) {
   EXPECT_EQ(args.state, args.update);
 }
 
+TEST(Workspace, ScannedStatesAreAllThereIsBesideCounters) {
+  for (const Fusion fusion : {Fusion::update_scan, Fusion::two_kernels}) {
+    const Workspace w = workspace_of(problem, {.fusion = fusion, .chunk = 256, .d_tile = 8, .path = Path::sm90});
+    EXPECT_EQ(w.state, 2 * 2 * chunks * rows * columns * 2);
+    EXPECT_EQ(w.progress, 2 * 2 * chunks * (rows / 64) * 4);
+    EXPECT_EQ(w.update + w.update_z, 0);
+    EXPECT_EQ(w.partial + w.row_sum, fusion == Fusion::two_kernels ? 0 : 2 * 8 * 1000 * (32 * 2 + 4));
+  }
+}
+
 TEST(Workspace, NoDenominatorWithoutNormalisation) {
   Problem plain = problem;
   plain.normalisation = Normalisation::none;
@@ -45,7 +56,7 @@ TEST(Workspace, NoDenominatorWithoutNormalisation) {
 }
 
 TEST(Workspace, BuffersLieOneAfterAnotherWithin) {
-  for (const PlanShape& shape : {fused, unfused}) {
+  for (const PlanShape& shape : {fused, unfused, scanned}) {
     const Workspace w = workspace_of(problem, shape);
     Args args;
     char* const base = reinterpret_cast<char*>(0x10000);
@@ -56,7 +67,7 @@ TEST(Workspace, BuffersLieOneAfterAnotherWithin) {
       if (size > 0) buffers[static_cast<const char*>(p)] = size;
     };
     add(args.gates, w.gates), add(args.partial, w.partial), add(args.row_sum, w.row_sum), add(args.update, w.update);
-    add(args.update_z, w.update_z), add(args.phi_k, w.phi_k), add(args.phi_q, w.phi_q), add(args.v_aug, w.v_aug), add(args.inter, w.inter);
+    add(args.update_z, w.update_z), add(args.phi_k, w.phi_k), add(args.phi_q, w.phi_q), add(args.v_aug, w.v_aug), add(args.inter, w.inter), add(args.progress, w.progress);
     if (!w.state_aliases_update) add(args.state, w.state);
     const char* end = base;
     for (const auto& [start, size] : buffers) {

@@ -123,6 +123,75 @@ TEST(BlockBarrier, DifferentLinesWithinAWarpAreDivergence) {
   EXPECT_CONTAINS(message, "divergence at a barrier");
 }
 
+// Every block waits for the one after it, and the last for nobody: none could end before the others have begun.
+TEST(CooperativeLaunch, BlocksThatWaitForEachOtherRunAtOnce) {
+  constexpr unsigned blocks = 9;
+  for (const std::uint64_t seed : {0u, 1u, 2u}) {
+    std::vector<u32> counters(blocks, 0), seen(blocks, 0);
+    host::launch(
+        {blocks, 1, 1}, {64, 1, 1}, 0,
+        [&] {
+          const auto block = static_cast<unsigned>(block_index_x());
+          if (thread_index() >= 32) return;
+          if (block + 1 < blocks) {
+            EXPECT_EQ(wait_for_counts(&counters[block + 1], 1, 1), 1);
+            if (lane() == 0) seen[block] = seen[block + 1] + 1;
+          }
+          warp_barrier();
+          if (lane() == 0) count_up(&counters[block]);
+        },
+        {.seed = seed, .workers = 1, .cooperative = true});
+    for (unsigned block = 0; block < blocks; ++block) EXPECT_EQ(seen[block], blocks - 1 - block);
+  }
+}
+
+TEST(CooperativeLaunch, CountsAreThoseThereWithoutAGap) {
+  std::vector<u32> counters{3, 2, 3, 1, 3};
+  host::launch({1, 1, 1}, {32, 1, 1}, 0, [&] {
+    EXPECT_EQ(wait_for_counts(counters.data(), 5, 2), 3);
+    EXPECT_EQ(wait_for_counts(counters.data(), 2, 2), 2);
+    EXPECT_EQ(wait_for_counts(counters.data(), 5, 3), 1);
+  });
+}
+
+TEST(CooperativeLaunch, WaitingForWhatNobodyCountsIsADeadlock) {
+  u32 counter = 0;
+  const auto kernel = [&] {
+    if (thread_index() == 0 && block_index_x() == 0) count_up(&counter);
+    static_cast<void>(wait_for_counts(&counter, 1, 2));
+  };
+  for (const bool cooperative : {false, true}) {
+    counter = 0;
+    try {
+      host::launch({3, 1, 1}, {32, 1, 1}, 0, kernel, {.cooperative = cooperative});
+      FAIL() << "it ended";
+    } catch (const LaunchError& error) {
+      EXPECT_CONTAINS(std::string(error.what()), "deadlock in block");
+      EXPECT_CONTAINS(std::string(error.what()), "wait_for_counts at ");
+    }
+  }
+}
+
+TEST(CooperativeLaunch, AFaultInOneBlockEndsThoseThatWaitForIt) {
+  u32 counter = 0;
+  try {
+    host::launch(
+        {4, 1, 1}, {32, 1, 1}, 0,
+        [&] {
+          if (block_index_x() == 3) named_barrier(99, 32);
+          static_cast<void>(wait_for_counts(&counter, 1, 1));
+        },
+        {.cooperative = true});
+    FAIL() << "it ended";
+  } catch (const LaunchError& error) {
+    EXPECT_CONTAINS(std::string(error.what()), "barrier 99 does not exist");
+  }
+}
+
+TEST(CooperativeLaunch, RefusesMoreThreadsThanThereAreStacksFor) {
+  EXPECT_THROW(host::launch({1000, 1, 1}, {64, 1, 1}, 0, [] {}, {.cooperative = true}), std::invalid_argument);
+}
+
 TEST(NamedBarrier, JoinsOnlyItsWarps) {
   for (std::uint64_t seed = 0; seed < 8; ++seed) {
     std::vector<float> out(128, -1);
