@@ -42,16 +42,17 @@ Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
   const std::int64_t rows = state_rows(problem.d, problem.p, shape.d_tile);
   const std::int64_t columns = state_columns(problem);
   const std::int64_t states = problem.b * problem.hk * chunks * rows;
-  if (shape.fusion == Fusion::update_scan || shape.fusion == Fusion::two_kernels) {
-    w.state = states * columns * bytes(shape.state);
-    w.progress = progress_bytes(problem, chunks, rows);
-  }
   if (shape.fusion != Fusion::attend_query && shape.fusion != Fusion::two_kernels) {
     w.partial = problem.b * problem.hq * problem.t * problem.e * bytes(shape.partial);
     if (sum) w.row_sum = problem.b * problem.hq * problem.t * 4;
   }
 
-  if (w.state > 0) return w;
+  // Updates lie where their states will, and their denominators with them.
+  if (shape.fusion == Fusion::update_scan || shape.fusion == Fusion::two_kernels) {
+    w.state = states * columns * bytes(shape.state);
+    w.progress = progress_bytes(problem, chunks, rows);
+    return w;
+  }
 
   if (shape.fusion != Fusion::materialized) {
     w.update = states * columns * bytes(shape.state);

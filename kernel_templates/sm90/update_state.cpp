@@ -17,11 +17,15 @@ constexpr std::int64_t other_consumer_registers = 8;
 // Chunks whose updates are on their way to a scanning thread: a read through L2 takes as long as a dozen of them are worked on.
 constexpr int scan_depth = 16;
 constexpr std::int64_t scan_registers_needed = 48;
+constexpr std::int64_t scanning_threads = 96;
+
 /// Whether the kernel is update_scan: one warpgroup more, and all of its blocks run at once.
 bool scans(const StageProblem& s) { return s.stage == Stage::update_scan; }
 
 // The loading threads hold two positions, addresses, and their pieces of a tile's keys.
-std::int64_t loader_registers(const StageProblem& s, const Config& c) { return (scans(s) ? 32 : 40) + c.at("token_tile") * s.problem.d / 128; }
+std::int64_t loader_registers(const StageProblem& s, const Config& c) {
+  return (scans(s) ? 32 : 40) + c.at("token_tile") * s.problem.d / 128;
+}
 
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
 std::int64_t threads(const StageProblem& s, const Config& c) { return (c.at("warpgroups") + (scans(s) ? 2 : 1)) * 128; }
@@ -64,7 +68,7 @@ std::int64_t shared_bytes(const StageProblem& s, const Config& c) {
   const std::int64_t tile = c.at("token_tile"), keys = tile * s.problem.d * 2, panel_row = std::min<std::int64_t>(128, s.problem.e * 2);
   const std::int64_t panels = s.problem.e * 2 / panel_row + (has_sum(s) ? 1 : 0);
   const std::int64_t gates = s.problem.gated ? ((tile + 4) * 8 + 127) / 128 * 128 : 0;
-  const std::int64_t scanned = scans(s) ? scan_depth * 96 * 16 : 0;
+  const std::int64_t scanned = scans(s) ? scan_depth * scanning_threads * 16 : 0;
   return 1024 + scanned + c.at("stages") * (keys + panels * tile * panel_row) + c.at("prefetch") * (keys + gates);
 }
 
@@ -84,19 +88,19 @@ std::int64_t scan_pieces(const StageProblem& s) {
 
 std::vector<Knob> knobs(const StageProblem& s, const DeviceInfo& device) {
   const int all = std::max(1, device.multiprocessors);
-  std::vector<Knob> shared = {{"warpgroups", {1, 2, 3}, "warpgroups that multiply; one more loads"},
-          {"m_tiles", {2, 4}, "64-row tiles of the state per warpgroup: one would read as much of phi's features as it multiplies"},
-          {"token_tile", {64, 128}, "tokens of one stage of the ring"},
-          {"stages", {2, 3, 4, 6}, "stages of the ring in shared memory"},
-          {"prefetch", {2, 3}, "tiles of keys on their way from memory"},
-          {"min_blocks", {1, 2}, "blocks per multiprocessor that the registers must allow"}};
+  std::vector<Knob> knobs = {{"warpgroups", {1, 2, 3}, "warpgroups that multiply; one more loads"},
+                             {"m_tiles", {2, 4}, "64-row tiles of the state per warpgroup: one would read as much of phi's features as it multiplies"},
+                             {"token_tile", {64, 128}, "tokens of one stage of the ring"},
+                             {"stages", {2, 3, 4, 6}, "stages of the ring in shared memory"},
+                             {"prefetch", {2, 3}, "tiles of keys on their way from memory"},
+                             {"min_blocks", {1, 2}, "blocks per multiprocessor that the registers must allow"}};
   if (scans(s)) {
-    shared.push_back({"blocks", {all}, "that many times min_blocks share the work, and all run at once"});
-    shared.push_back({"sliced", {0, 1}, "1: all chunks of one block of rows before those of the next; 0: all rows of one chunk before the next"});
+    knobs.push_back({"blocks", {all}, "that many times min_blocks share the work, and all run at once"});
+    knobs.push_back({"sliced", {0, 1}, "1: all chunks of one block of rows before those of the next; 0: all rows of one chunk before the next"});
   } else {
-    shared.push_back({"blocks", {0, all}, "0: a block for every piece of work; else that many times min_blocks share them"});
+    knobs.push_back({"blocks", {0, all}, "0: a block for every piece of work; else that many times min_blocks share them"});
   }
-  return shared;
+  return knobs;
 }
 
 std::vector<Constraint> problem_constraints(const StageProblem& s) {
