@@ -161,14 +161,14 @@ Timing timing_of(std::vector<double> samples, Regime regime) {
   return timing;
 }
 
-}  // namespace
-
 // Of a launch whose blocks wait for each other; 0 of any other.
 std::uint64_t threads_at_once(const PlanStage& stage) {
   if (stage.problem.path == Path::library) return 0;
   const Launch launch = stage_template(stage.problem.stage, stage.problem.path).launch(stage.problem, stage.config);
   return launch.cooperative ? std::uint64_t{launch.grid[0]} * launch.block[0] : 0;
 }
+
+}  // namespace
 
 double emulation_s(const PlanStage& stage) {
   const Work work = work_of(stage.problem);
@@ -207,8 +207,8 @@ struct HostDevice::State {
 
   [[nodiscard]] std::optional<std::string> too_large(const PlanStage& stage) const {
     if (const std::uint64_t threads = threads_at_once(stage); threads > host::most_threads_at_once)
-      return fmt::format("too large for the CPU: its blocks all run at once, {} threads of them, and {} are emulated at once. Take a smaller t or fewer heads",
-                         threads, host::most_threads_at_once);
+      return fmt::format(
+          "too large for the CPU: its blocks all run at once, {} threads of them, and {} are emulated at once. Take a smaller t or fewer heads", threads, host::most_threads_at_once);
     const double seconds = emulation_s(stage);
     if (seconds <= options.limit_s) return std::nullopt;
     return fmt::format(

@@ -21,7 +21,9 @@ std::int64_t works(const StageProblem& s, const Config& c) {
 }
 
 // Addresses of the copies of a tile of keys, which are unrolled, and loop state.
-std::int64_t loader_registers(const StageProblem& s) { return std::max<std::int64_t>(40, (8 + (s.problem.d + s.problem.e) * 3 / 8 + 7) / 8 * 8); }
+std::int64_t loader_registers(const StageProblem& s) {
+  return std::max<std::int64_t>(40, (8 + (s.problem.d + s.problem.e) * 3 / 8 + 7) / 8 * 8);
+}
 
 // What the warpgroups that multiply may have once the loading one has given its share away.
 std::int64_t consumer_registers(const StageProblem& s, const Config& c) {
