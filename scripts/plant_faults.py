@@ -33,10 +33,13 @@ PROBLEM = "b1 t170 hq2 hk1 d32 p2 bf16 gated"
 SHAPE = "expand_mma c64 d_tile8 state_bf16 partial_bf16"
 ATTENTION = "key_tile=32 m_tiles=1 min_blocks=1 q_registers=1 stages=3 warps=4"
 WIDE = "b1 t400 hq2 hk1 d32 p2 bf16 gated"
+MANY = "b9 t128 hq8 hk1 d16 p2 bf16 gated"
 HOPPER = "b1 t170 hq2 hk1 d64 p2 bf16 gated"
 CORES = "expand_mma c64 d_tile8 state_bf16 partial_bf16 sm90"
 TWO_SETS = "blocks=0 m_tiles=2 min_blocks=1 prefetch=2 stages=2 token_tile=64 warpgroups=1"
-OVERLAPPED = "batch=2 blocks=0 m_tiles=1 min_blocks=1 overlap=1 query_tiles=1 stages=3 steps=8 warpgroups=2"
+OVERLAPPED = "batch=2 blocks=0 m_tiles=1 min_blocks=1 query_tiles=1 score_sets=2 stages=3 steps=8 warpgroups=2"
+WHOLE = "quadratic sm90"
+GROUPED = "blocks=0 key_groups=2 m_tiles=1 min_blocks=1 query_tiles=1 score_sets=2 stages=6 warpgroups=2"
 FUSED = "attend_query c64 d_tile8 state_bf16 sm90"
 SCANNED = "two_kernels c64 d_tile8 state_bf16 sm90"
 LONG = "expand_mma c256 d_tile8 state_bf16 partial_bf16"
@@ -105,8 +108,13 @@ FAULTS = [
           "first + n * 8 - 8 * h <= 0 ? weight.x : 0.0f, first + n * 8 - 8 * h < 0 ? weight.y : 0.0f};",
           "first + n * 8 - 8 * h < 0 ? weight.x : 0.0f, first + n * 8 - 8 * h < -1 ? weight.y : 0.0f};", "attend_query", HOPPER, FUSED),
     fault("early_release", "a slot of the ring is given back while the product that reads it is in flight", "sm90/key_tiles.cuh",
-          "      if (tile > begin) ring.release(tile - 1);\n    };\n    const auto last",
-          "      ring.release(tile);\n    };\n    const auto last", "attend_query", "b1 t700 hq2 hk1 d64 p2 bf16 gated", "attend_query c512 d_tile8 state_bf16 sm90", OVERLAPPED),
+          "    if ((M == 1 || Odd == 0) && tile > 0) ring.release(tile - 1);", "    if (M == 1 || Odd == 0) ring.release(tile);", "attend_query", "b1 t700 hq2 hk1 d64 p2 bf16 gated", "attend_query c512 d_tile8 state_bf16 sm90", OVERLAPPED),
+    fault("missing_gate_wait", "a gate is read before its copy has landed", "sm90/attention.cuh",
+          "      if constexpr (C.gated) cp_async_wait<gates_ahead - 1>();\n", "", "attention", "b1 t700 h1 d64 p2 bf16 gated", WHOLE),
+    fault("unawaited_part", "what another key group leaves is read without waiting for it", "sm90/attention.cuh",
+          "    barrier_wait(parts_full(), work & 1);\n", "", "attention", WIDE, WHOLE, GROUPED),
+    fault("reused_part", "a key group overwrites what the first has not read yet", "sm90/attention.cuh",
+          "      barrier_wait(parts_empty(), (work & 1) ^ 1);\n", "", "attention", MANY, WHOLE, GROUPED.replace("blocks=0", "blocks=132")),
     fault("unwritten_update", "what other blocks write is read without waiting for them", "sm90/update_scan.cuh",
           "ahead.there += wait_for_counts(ahead.counters + ahead.there, needed - ahead.there, L.slice_blocks);", "ahead.there = needed;", "update_scan", HOPPER, SCANNED),
     fault("told_too_early", "a block says that it has written before its warps have", "sm90/update_scan.cuh",

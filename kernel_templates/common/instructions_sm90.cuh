@@ -8,3 +8,21 @@
 #else
 #include "kernel_templates/common/host/instructions_sm90.hpp"
 #endif
+
+namespace phitune {
+
+/// Accumulators to add to. (A product that does not accumulate asks for a register and a vote on it.)
+template <int N>
+PHITUNE_DEVICE void set_zero(float (&r)[N]) {
+  PHITUNE_UNROLL
+  for (int i = 0; i < N; ++i) r[i] = 0.0f;
+  settle(r);
+}
+
+/// Arrives once for the warp, when all of its lanes have come here: what any of them has read or written is ordered before.
+PHITUNE_DEVICE void barrier_arrive_warp(Barrier* barrier) {
+  warp_barrier();
+  if (lane() == 0) barrier_arrive(barrier);
+}
+
+}  // namespace phitune

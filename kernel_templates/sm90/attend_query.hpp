@@ -1,4 +1,4 @@
-// Host side of attend_query.cuh.
+// Host side of attention.cuh where the state is added.
 #pragma once
 
 #include "kernel_templates/stage_template.hpp"

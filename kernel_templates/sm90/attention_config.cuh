@@ -1,42 +1,88 @@
-// What the Hopper attention kernel and its host side agree on.
+// Configuration and shared-memory layout of the Hopper attention kernel; the host sides of `attention` and `attend_query` count with the same
+// functions.
 #pragma once
 
-#include "kernel_templates/common/numeric.cuh"
+#include "kernel_templates/sm90/key_tiles_config.cuh"
+#include "kernel_templates/sm90/state_product_config.cuh"
 
 namespace phitune::sm90 {
 
-struct AttentionConfig {
-  int d, e, p;
-  Storage output;  // of y, or of the partial outputs
-  bool gated;
-  bool sum;                                  // row sums are needed
-  bool quadratic;                            // writes y; else unnormalised partial outputs and their row sums
-  int warpgroups;                            // of 64 query rows each; one more loads
-  int stages;                                // tiles of 64 keys in shared memory
-  int consumer_registers, loader_registers;  // per thread, once the warpgroups have divided them
+/// phi(q) S of the chunk's state, as attend_query adds it.
+struct AddedState {
+  bool added;
+  int d_tile;
+  int steps;  // k16 steps of the state in one stage of the ring
+  int batch;  // k16 steps of phi(q) that are formed at once, while the batch before is multiplied
 };
 
-/// Keys of a tile.
-inline constexpr int attention_keys = 64;
+struct AttentionConfig {
+  int d, e, p;
+  bool gated;
+  bool sum;        // row sums are needed
+  bool complete;   // writes y; else unnormalised partial outputs and their row sums
+  Storage output;  // of y, or of the partial outputs
+  AddedState state;
+  int warpgroups;                            // that multiply; one more loads
+  int key_groups;                            // the warpgroups of so many groups share out the tiles of keys of the same rows
+  int m_tiles;                               // 64-row query tiles per warpgroup
+  int stages;                                // depth of the ring
+  int score_sets;                            // with 2, the next scores are in flight while weights are formed of these
+  bool held_queries;                         // in registers while tiles of keys are met, else read from shared memory for each
+  int query_tiles;                           // in shared memory: with two, the next work's queries come while this one's are used
+  int consumer_registers, loader_registers;  // per thread, once the warpgroups have divided them
 
-PHITUNE_DEVICE constexpr int attention_rows(const AttentionConfig& c) { return c.warpgroups * 64; }
+  /// y is divided by the row sums.
+  PHITUNE_DEVICE constexpr bool normalised() const { return sum && complete; }
+};
+
+PHITUNE_DEVICE constexpr StateProductConfig state_product(const AttentionConfig& c) {
+  return {.d = c.d,
+          .p = c.p,
+          .d_tile = c.state.d_tile,
+          .columns = c.e + (c.sum ? 8 : 0),
+          .m_tiles = c.m_tiles,
+          .steps = c.state.steps,
+          .batch = c.state.batch};
+}
+PHITUNE_DEVICE constexpr KeyTilesConfig key_tiles(const AttentionConfig& c) {
+  return {.d = c.d, .e = c.e, .p = c.p, .gated = c.gated, .ones = c.sum};
+}
+
+/// So many tiles before their keys the gates of the keys are asked for, in a ring of their own: unlike a copied tile, a gate is needed by the
+/// thread that loads it.
+inline constexpr int gates_ahead = 8;
 
 struct AttentionLayout {
-  int consumers, threads;
-  int keys_bytes, gates_at, stage_bytes;  // a stage: K tile, V tile, gates, each tile in panels of up to 64 columns
-  int ring_at, shared_bytes;
+  int consumers, threads, row_groups, block_rows;
+  int accumulators;  // of a thread and query tile: e columns, then the row sum's
+  int slot_bytes;    // of the ring: a stage of the state, or a tile of keys
+  int query_stride, query_bytes;
+  int part_bytes;  // what the warpgroups of one further key group leave for the first
+  int barriers_at, row_gates_at, gates_at, table_at, parts_at, queries_at, ring_at, ones_at, shared_bytes;
 };
 
 PHITUNE_DEVICE constexpr AttentionLayout attention_layout(const AttentionConfig& c) {
   AttentionLayout l{};
+  const KeyTilesLayout tiles = key_tiles_layout(key_tiles(c));
+  const StateProductLayout state = c.state.added ? state_product_layout(state_product(c)) : StateProductLayout{};
   l.consumers = c.warpgroups * 128;
   l.threads = l.consumers + 128;
-  l.keys_bytes = attention_keys * c.d * 2;
-  l.gates_at = l.keys_bytes + attention_keys * c.e * 2;
-  // Swizzled rows repeat every 1024 bytes.
-  l.stage_bytes = round_up(l.gates_at + (c.gated ? attention_keys * 8 : 0), 1024);
-  l.ring_at = 1024;
-  l.shared_bytes = l.ring_at + c.stages * l.stage_bytes;
+  l.row_groups = c.warpgroups / c.key_groups;
+  l.block_rows = l.row_groups * c.m_tiles * 64;
+  l.accumulators = tiles.columns / 2;
+  l.slot_bytes = round_up(state.stage_bytes > tiles.stage_bytes ? state.stage_bytes : tiles.stage_bytes, 1024);
+  l.query_stride = query_stride(c.d);
+  l.query_bytes = l.block_rows * l.query_stride;
+  l.part_bytes = l.row_groups * 128 * l.accumulators * 4;
+  l.barriers_at = 0;
+  l.row_gates_at = round_up((2 * c.stages + 2 * c.query_tiles + 2) * 8, 16);
+  l.gates_at = l.row_gates_at + c.query_tiles * 16;
+  l.table_at = round_up(l.gates_at + (c.gated ? gates_ahead * tile_keys * 8 : 0), 128);
+  l.parts_at = round_up(l.table_at + state.table_bytes, 128);
+  l.queries_at = l.parts_at + (c.key_groups - 1) * l.part_bytes;
+  l.ring_at = round_up(l.queries_at + c.query_tiles * l.query_bytes, 1024);
+  l.ones_at = l.ring_at + c.stages * l.slot_bytes;
+  l.shared_bytes = l.ones_at + (tiles.shared_ones ? tiles.ones_bytes : 0);
   return l;
 }
 

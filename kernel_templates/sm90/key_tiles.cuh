@@ -1,4 +1,4 @@
-// The quadratic form on Hopper as attend_query has it: tiles of 64 keys with their values and gates in shared memory, scores
+// The quadratic form on Hopper: tiles of 64 keys with their values and gates in shared memory, scores
 // Q K^T, weights w_ij = (q_i.k_j)^p exp(G_i - G_j) for j <= i, and their product with V. In normal space: no running maximum, no logarithm.
 // scale^p is left to the caller.
 //
@@ -32,48 +32,59 @@ struct KeyTiles {
     return !C.gated || (reference.x - last.x) + (reference.y - last.y) <= widest_split;
   }
 
-  // ---- filling a stage, by a warpgroup ----
+  // ---- filling a stage ----
 
-  // K lies in panels of up to 64 columns: rows of up to 128 bytes, swizzled, so that neither copies nor products meet a bank twice.
   PHITUNE_DEVICE static constexpr int panel_columns(int width) { return width < 64 ? width : 64; }
   PHITUNE_DEVICE static constexpr int panel_bytes(int width) { return keys * panel_columns(width) * 2; }
 
-  PHITUNE_DEVICE static void copy_keys(char* target, const u16* source, i64 stride, int valid) {
-    constexpr int chunks = C.d / 8, panel = panel_columns(C.d), panel_chunks = panel / 8;
-    PHITUNE_UNROLL
-    for (int i = 0; i < ceil_div(keys * chunks, 128); ++i) {
-      const int item = i * 128 + thread_index() % 128, row = item / chunks, chunk = item % chunks;
-      const bool inside = row < valid;
-      cp_async_16(target + chunk / panel_chunks * panel_bytes(C.d) + tile_offset<panel>(row, chunk % panel_chunks),
-                  source + (inside ? row : 0) * stride + chunk * 8, inside);
+  /// By threads 0 to copiers - 1: starts copying a tile whose first `valid` keys exist; the others become zeros. `k` and `v` are its first
+  /// key's and value's.
+  static constexpr int copiers = 64;
+  PHITUNE_DEVICE static void copy(char* stage, int thread, const u16* k, i64 k_stride, const u16* v, i64 v_stride, int valid) {
+    copy_rows<C.d>(stage, thread, k, k_stride, valid);
+    copy_rows<C.e>(stage + L.values_at, thread, v, v_stride, valid);
+  }
+
+  // A thread copies 16 bytes of every `step`-th row; where they lie repeats every 8 rows, but for constants. A warp that loads has few
+  // others beside it to hide what an instruction waits for: in a whole tile a copy takes three. (The source is walked along, because
+  // addresses computed side by side would take more registers than the loading threads have.)
+  template <int Width>
+  PHITUNE_DEVICE static void copy_rows(char* target, int thread, const u16* source, i64 stride, int valid) {
+    constexpr int chunks = Width / 8, step = copiers / chunks, panel = panel_columns(Width), panel_chunks = panel / 8;
+    constexpr int period = step < 8 ? 8 / step : 1;
+    const int row = thread / chunks, chunk = thread % chunks;
+    target += chunk / panel_chunks * panel_bytes(Width);
+    source += chunk * 8;
+    const u16* from = source + row * stride;
+    if (valid >= keys) {
+      char* targets[period];
+      PHITUNE_UNROLL
+      for (int i = 0; i < period; ++i) targets[i] = target + tile_offset<panel>(row + i * step, chunk % panel_chunks);
+      PHITUNE_UNROLL
+      for (int i = 0; i < keys / step; ++i) {
+        cp_async_16(targets[i % period] + i / period * (period * step * panel * 2), from, true);
+        from += step * stride;
+      }
+      return;
+    }
+    PHITUNE_NO_UNROLL
+    for (int at = row; at < keys; at += step) {
+      cp_async_16(target + tile_offset<panel>(at, chunk % panel_chunks), at < valid ? from : source, at < valid);
+      from += step * stride;
     }
   }
-  PHITUNE_DEVICE static constexpr int value_offset(int row, int chunk) {
-    return row / 16 * L.step_bytes + (row / 8 % 2 * (L.columns / 8) + chunk) * core_stride + row % 8 * 16;
+
+  /// What belongs to key `key` beside its copies: its gate, as a factor or as it is.
+  PHITUNE_DEVICE static void store_gate(char* stage, int key, bool split, F2 reference, F2 gate) {
+    if (split)
+      reinterpret_cast<float*>(stage + L.gates_at)[key] = gate_weight(reference, gate);
+    else
+      reinterpret_cast<F2*>(stage + L.gates_at)[key] = gate;
   }
-  PHITUNE_DEVICE static void copy_values(char* target, const u16* source, i64 stride, int valid) {
-    constexpr int chunks = C.e / 8;
-    PHITUNE_UNROLL
-    for (int i = 0; i < ceil_div(keys * chunks, 128); ++i) {
-      const int item = i * 128 + thread_index() % 128, chunk = item % chunks, row = item / chunks;
-      const bool inside = row < valid;
-      cp_async_16(target + value_offset(row, chunk), source + (inside ? row : 0) * stride + chunk * 8, inside);
-    }
-  }
-  /// Starts copying a tile whose first `valid` keys exist; the others become zeros.
-  PHITUNE_DEVICE static void copy(char* stage, const u16* k, i64 k_stride, const u16* v, i64 v_stride, int valid) {
-    copy_keys(stage, k, k_stride, valid);
-    copy_values(stage + L.values_at, v, v_stride, valid);
-  }
-  /// What belongs to key `key` beside its copies: its gate, as a factor or as it is, and its one.
-  PHITUNE_DEVICE static void store_key(char* stage, int key, bool split, F2 reference, F2 gate) {
-    if constexpr (C.gated) {
-      if (split)
-        reinterpret_cast<float*>(stage + L.gates_at)[key] = gate_weight(reference, gate);
-      else
-        reinterpret_cast<F2*>(stage + L.gates_at)[key] = gate;
-    }
-    if constexpr (C.ones) *reinterpret_cast<U4*>(stage + L.values_at + value_offset(key, C.e / 8)) = U4{0x3f80u, 0, 0, 0};
+
+  /// The one of key `key` in the panel at `ones`: where the stage has its own, stage + L.ones_at.
+  PHITUNE_DEVICE static void store_one(char* ones, int key) {
+    *reinterpret_cast<U4*>(ones + tile_offset<panel_columns(C.e)>(key, 0)) = U4{0x3f80u, 0, 0, 0};
   }
 
   // ---- products, by a warpgroup of 64 query rows ----
@@ -85,11 +96,12 @@ struct KeyTiles {
     for (int step = 0; step < d_steps; ++step)
       wgmma_bf16<keys, false>(s, q[step], k.at(step / panel_steps * panel_bytes(C.d) + step % panel_steps * 32), step > 0);
   }
-  PHITUNE_DEVICE static void multiply_values(Output& out, const Weights& w, const char* stage, bool accumulate) {
-    const SharedMatrix v = core_matrices(stage + L.values_at, L.step_bytes / 2, core_stride);
+  PHITUNE_DEVICE static void multiply_values(Output& out, const Weights& w, const char* stage, const char* shared_ones) {
+    constexpr int row = panel_columns(C.e) * 2;
+    const char* const values = stage + L.values_at;
+    const SharedMatrix v = swizzled_rows_of_n(values, row, L.shared_ones ? static_cast<int>(shared_ones - values) : panel_bytes(C.e));
     PHITUNE_UNROLL
-    for (int step = 0; step < key_steps; ++step)
-      wgmma_bf16<L.columns, true>(out, w[step], v.at(step * L.step_bytes), accumulate || step > 0);
+    for (int step = 0; step < key_steps; ++step) wgmma_bf16<L.columns, true>(out, w[step], v.at(step * 16 * row), true);
   }
 
   PHITUNE_DEVICE static float power(float x) {
@@ -138,70 +150,62 @@ struct KeyTiles {
     }
   }
 
-  // ---- walks over tiles [begin, end) of a ring ----
+  // ---- walks over the tiles of a ring ----
   //
-  // `ring` has const char* stage(tile), void wait(tile) for a tile to be there, and void release(tile) when all products with it are done.
-  // Nothing is in flight before and after. `begun`: `out` holds something. weigh(weights, scores, tile, m) forms weights
-  // of query tile m.
+  // `ring` has const char* stage(tile), const char* ones() for the panel that all share, void wait(tile) for a tile to be there, and void release(tile) when all products with it are done.
+  // Nothing is in flight before and after. weigh(weights, scores, tile, m) forms weights of query tile m. Products are added to `out`.
 
-  /// The scores of the next tile and the product of this one's weights with V are in flight while weights are formed.
-  /// weigh_last, of the last tile, may differ.
-  template <class Ring, class Weigh, class WeighLast>
-  PHITUNE_DEVICE static void walk_overlapped(Output& out, bool begun, const Queries& q, int begin, int end, const Ring& ring,
-                                             const Weigh& weigh, const WeighLast& weigh_last) {
-    if (begin >= end) return;
-    Scores scores;
-    Weights w[2];
-    wait_for(ring, begin);
+  /// Tiles [0, tiles) for one query tile. For two, tiles [0, tiles) for the first and one more, the last, for the second, which therefore goes
+  /// first. While the weights of a step are formed, the product of the step before with V is in flight, and, with two sets of scores, the
+  /// scores of the step after. weigh_last is for the last step of each query tile. read(queries, m) gives a tile's queries; Held: they stay
+  /// in registers.
+  template <int Sets, bool Held, int M, class Read, class Ring, class Weigh, class WeighLast>
+  PHITUNE_DEVICE static void walk(Output (&out)[M], const Read& read, int tiles, const Ring& ring, const Weigh& weigh,
+                                  const WeighLast& weigh_last) {
+    static_assert(M <= 2);
+    if (tiles <= 0) return;
+    Flight<Sets> flight;
+    Queries queries[M];
+    PHITUNE_UNROLL
+    for (int m = Held ? 0 : M - 1; m < M; ++m) read(queries[m], m);
+    const auto again = [&](Queries& q, int m) {
+      if constexpr (!Held) read(q, m);
+    };
+    wait_for(ring, 0);
     wgmma_fence();
-    multiply_keys(scores, q, ring.stage(begin));
+    multiply_keys(flight.scores[0], queries[M - 1], ring.stage(0));
     wgmma_commit();
     wgmma_wait<0>();
-    settle(scores);
-    const auto step = [&](int tile, Weights& weights) {
-      weigh(weights, scores, tile, 0);
-      settle_all(weights);
-      wait_for(ring, tile + 1);
-      wgmma_fence();
-      multiply_keys(scores, q, ring.stage(tile + 1));
-      wgmma_commit();
-      multiply_values(out, weights, ring.stage(tile), begun || tile > begin);
-      wgmma_commit();
-      // The scores are there, and the product before this one is done.
-      wgmma_wait<1>();
-      settle(scores);
-      if (tile > begin) ring.release(tile - 1);
-    };
-    const auto last = [&](int tile, Weights& weights) {
-      weigh_last(weights, scores, tile, 0);
-      settle_all(weights);
-      wgmma_fence();
-      multiply_values(out, weights, ring.stage(tile), begun || tile > begin);
-      wgmma_commit();
-      wgmma_wait<0>();
-      if (tile > begin) ring.release(tile - 1);
-      ring.release(tile);
-    };
-    int tile = begin;
-    PHITUNE_NO_UNROLL
-    for (; tile + 2 < end; tile += 2) {
-      step(tile, w[0]);
-      step(tile + 1, w[1]);
-    }
-    if (tile + 1 < end) {
-      step(tile, w[0]);
-      last(tile + 1, w[1]);
+    settle(flight.scores[0]);
+    int tile = 0;
+    if constexpr (M == 1) {
+      PHITUNE_NO_UNROLL
+      for (; tile + 2 < tiles; tile += 2) {
+        step<0>(flight, out, queries, again, tile, ring, weigh);
+        step<1>(flight, out, queries, again, tile + 1, ring, weigh);
+      }
+      if (tile + 1 < tiles) {
+        step<0>(flight, out, queries, again, tile, ring, weigh);
+        last_step<1>(flight, out, tile + 1, ring, weigh_last);
+      } else {
+        last_step<0>(flight, out, tile, ring, weigh_last);
+      }
     } else {
-      last(tile, w[0]);
+      PHITUNE_NO_UNROLL
+      for (; tile + 1 < tiles; ++tile) {
+        step<0>(flight, out, queries, again, tile, ring, weigh);
+        step<1>(flight, out, queries, again, tile, ring, weigh);
+      }
+      step<0>(flight, out, queries, again, tile, ring, weigh);
+      step<1>(flight, out, queries, again, tile, ring, weigh_last);
+      last_step<0>(flight, out, tile + 1, ring, weigh_last);
     }
-    settle(out);
   }
 
-  /// For query tiles [First, M) of 64 rows: while the weights of one are formed, the scores of the next, then the product of the one before
-  /// with V are in flight. read(queries, m) gives a tile's queries.
+  /// Tiles [begin, end) for query tiles [First, M), with the fewest registers and the least in flight. read(queries, m) gives a tile's
+  /// queries.
   template <int First, int M, class Ring, class Read, class Weigh>
-  PHITUNE_DEVICE static void walk_in_turn(Output (&out)[M], bool begun, const Read& read, int begin, int end, const Ring& ring,
-                                          const Weigh& weigh) {
+  PHITUNE_DEVICE static void walk_in_turn(Output (&out)[M], const Read& read, int begin, int end, const Ring& ring, const Weigh& weigh) {
     if (begin >= end) return;
     Queries q[M];
     PHITUNE_UNROLL
@@ -225,7 +229,7 @@ struct KeyTiles {
         weigh(w[m], scores[m], tile, m);
         settle_all(w[m]);
         wgmma_fence();
-        multiply_values(out[m], w[m], ring.stage(tile), begun || tile > begin);
+        multiply_values(out[m], w[m], ring.stage(tile), ring.ones());
         wgmma_commit();
       }
       wgmma_wait<0>();
@@ -236,6 +240,52 @@ struct KeyTiles {
   }
 
  private:
+  // Of two steps that take turns.
+  template <int Sets>
+  struct Flight {
+    Scores scores[Sets];
+    Weights weights[2];
+  };
+
+  /// The step of `tile`, even or odd, with the scores of the step after it. Two query tiles: even steps are the second's.
+  template <int Odd, int Sets, int M, class Read, class Ring, class Weigh>
+  PHITUNE_DEVICE static void step(Flight<Sets>& flight, Output (&out)[M], Queries (&q)[M], const Read& again, int tile, const Ring& ring,
+                                  const Weigh& weigh) {
+    constexpr int m = M == 1 ? 0 : 1 - Odd, next = M == 1 ? 0 : Odd, set = Odd % Sets, next_set = (1 - Odd) % Sets;
+    constexpr bool goes_on = M == 1 || Odd == 1;  // to the next tile
+    const auto start_next = [&] {
+      again(q[next], next);
+      if constexpr (goes_on) wait_for(ring, tile + 1);
+      wgmma_fence();
+      multiply_keys(flight.scores[next_set], q[next], ring.stage(goes_on ? tile + 1 : tile));
+      wgmma_commit();
+    };
+    if constexpr (Sets == 2) start_next();
+    weigh(flight.weights[Odd], flight.scores[set], tile, m);
+    settle_all(flight.weights[Odd]);
+    if constexpr (Sets == 1) start_next();
+    wgmma_fence();
+    multiply_values(out[m], flight.weights[Odd], ring.stage(tile), ring.ones());
+    wgmma_commit();
+    // The next scores are there, and the product of the step before this one is done.
+    wgmma_wait<1>();
+    settle(flight.scores[next_set]);
+    if ((M == 1 || Odd == 0) && tile > 0) ring.release(tile - 1);
+  }
+  template <int Odd, int Sets, int M, class Ring, class Weigh>
+  PHITUNE_DEVICE static void last_step(Flight<Sets>& flight, Output (&out)[M], int tile, const Ring& ring, const Weigh& weigh) {
+    weigh(flight.weights[Odd], flight.scores[Odd % Sets], tile, M - 1);
+    settle_all(flight.weights[Odd]);
+    wgmma_fence();
+    multiply_values(out[M - 1], flight.weights[Odd], ring.stage(tile), ring.ones());
+    wgmma_commit();
+    wgmma_wait<0>();
+    if (tile > 0) ring.release(tile - 1);
+    ring.release(tile);
+    PHITUNE_UNROLL
+    for (int i = 0; i < M; ++i) settle(out[i]);
+  }
+
   template <class Ring>
   PHITUNE_DEVICE static void wait_for(const Ring& ring, int tile) {
     ring.wait(tile);

@@ -112,11 +112,13 @@ struct QueryState {
     PHITUNE_DEVICE const char* stage(int i) const { return ring() + slot_of(i) * State::L.stage_bytes; }
     PHITUNE_DEVICE void wait(int i) const { barrier_wait(full(slot_of(i)), phase_of(i)); }
     PHITUNE_DEVICE void release(int i) const {
-      if (lane() == 0) barrier_arrive(empty(slot_of(i)));
+      if (lane() == 0) barrier_arrive(empty(slot_of(i)));  // (Only products read a slot: nothing of the other lanes to wait for.)
     }
   };
 
   PHITUNE_DEVICE void product() {
+    PHITUNE_UNROLL
+    for (int m = 0; m < C.m_tiles; ++m) set_zero(acc[m]);
     State::multiply(acc, q_tile() + row_of(0) * State::L.q_stride, table(), Ring{});
     // The epilogue writes where other warps' products still read the state.
     consumer_barrier();

@@ -115,17 +115,10 @@ struct StateProduct {
     }
   }
 
-  /// acc = phi(q) S. `queries` is the thread's first row in the query tile. `ring` has const char* stage(int), void wait(int) for a stage
+  /// acc += phi(q) S. `queries` is the thread's first row in the query tile. `ring` has const char* stage(int), void wait(int) for a stage
   /// to be full, and void release(int) when all products with it are done; stages are numbered from 0. Nothing is in flight afterwards.
   template <class Ring>
   PHITUNE_DEVICE static void multiply(Accumulators& acc, const char* queries, const u32* table, const Ring& ring) {
-    // (A product that does not accumulate asks for a register and a vote on it.)
-    PHITUNE_UNROLL
-    for (int m = 0; m < C.m_tiles; ++m) {
-      PHITUNE_UNROLL
-      for (int i = 0; i < accumulators; ++i) acc[m][i] = 0.0f;
-      settle(acc[m]);
-    }
     // What the next group needs is read before the products of this one are waited for, and its entry of the table a group earlier still.
     Tuples tuples;
     Base bases[2];

@@ -13,6 +13,9 @@ struct StateProductConfig {
   int batch;    // k16 steps of phi(q) that are formed at once, while the batch before is multiplied
 };
 
+/// Bytes between rows of a query tile: padding by 16 puts eight rows of 4- or 16-byte reads in different banks.
+PHITUNE_DEVICE constexpr int query_stride(int d) { return d * 2 + 16; }
+
 /// Everything derived from a configuration; bytes and rows. A *group* is 8 consecutive tuples (rows of degree p-1) times the d_tile
 /// features of a tile: the unit in which phi(q) is formed.
 struct StateProductLayout {
@@ -31,8 +34,7 @@ PHITUNE_DEVICE constexpr StateProductLayout state_product_layout(const StateProd
   l.step_bytes = 16 * c.columns * 2;
   l.stage_bytes = c.steps * l.step_bytes;
   l.stage_count = l.rows / (c.steps * 16);
-  // Padding by 16 bytes puts eight rows of 4- or 16-byte reads in different banks.
-  l.q_stride = c.d * 2 + 16;
+  l.q_stride = query_stride(c.d);
   // Narrow tiles put several degree p-2 rows in a group, so every pair of tuples has an entry; two groups more for reading ahead.
   l.table_lanes = c.d_tile >= 8 ? 1 : 4;
   l.table_bytes = (l.groups + 2) * l.table_lanes * 4;

@@ -307,7 +307,7 @@ struct UpdateState {
   }
 
   PHITUNE_DEVICE static void release(int turn) {
-    if (lane() == 0) barrier_arrive(empty(turn % C.stages));
+    barrier_arrive_warp(empty(turn % C.stages));
   }
 
   PHITUNE_DEVICE void multiply(float (&acc)[C.m_tiles][accumulators], int first_octet, int tiles, int& turn) const {

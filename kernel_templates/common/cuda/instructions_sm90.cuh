@@ -127,7 +127,6 @@ PHITUNE_DEVICE void settle(u32 (&r)[N]) {
   PHITUNE_UNROLL
   for (int i = 0; i < N; ++i) asm volatile("" : "+r"(r[i])::"memory");
 }
-
 #define PHITUNE_C4(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
 #define PHITUNE_C16(i) PHITUNE_C4(i), PHITUNE_C4(i + 4), PHITUNE_C4(i + 8), PHITUNE_C4(i + 12)
 #define PHITUNE_R8(a, b, c, d, e, f, g, h) "%" #a ",%" #b ",%" #c ",%" #d ",%" #e ",%" #f ",%" #g ",%" #h

@@ -76,6 +76,8 @@ constexpr Case cases[] = {
     {"hopper_cubic", "b1 t150 h1 d32 p3 bf16 gated none", "expand_mma c64 d_tile4 state_bf16 partial_bf16 sm90"},
     {"hopper_states", "b1 t150 hq2 hk1 d32 p2 bf16 gated initial final", "expand_mma c64 d_tile4 state_bf16 partial_bf16 sm90"},
     {"hopper_quadratic", "b2 t300 hq4 hk2 d32 e64 p2 bf16 gated", "quadratic sm90", 3},
+    {"hopper_quadratic_long", "b1 t700 h1 d64 p2 bf16 gated", "quadratic sm90", 3},
+    {"hopper_quadratic_many", "b9 t128 hq8 hk1 d16 p2 bf16 gated", "quadratic sm90", 2},
     {"hopper_quadratic_one_token", "b1 t1 h1 d16 p2 bf16 gated", "quadratic sm90"},
     {"hopper_quadratic_quartic", "b1 t200 h1 d128 e16 p4 bf16 gated", "quadratic sm90", 1, true},
     {"hopper_quadratic_linear", "b1 t200 h1 d64 p1 bf16 ungated none bhtd", "quadratic sm90"},
