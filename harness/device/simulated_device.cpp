@@ -25,13 +25,14 @@ namespace {
 
 using Kind = SimulatedFault::Kind;
 
-constexpr Names<Kind, 11> kind_names{"fault",
+constexpr Names<Kind, 12> kind_names{"fault",
                                      {{{Kind::crash, "crash"},
                                        {Kind::abort, "abort"},
                                        {Kind::hang, "hang"},
                                        {Kind::endless, "endless"},
                                        {Kind::illegal, "illegal"},
                                        {Kind::corrupt, "corrupt"},
+                                       {Kind::exhaust, "exhaust"},
                                        {Kind::wrong, "wrong"},
                                        {Kind::nan, "nan"},
                                        {Kind::refused, "refused"},
@@ -173,6 +174,9 @@ Result SimulatedDevice::verify(const std::string& name, const MeasurePolicy& pol
       case Kind::corrupt:
         corrupted_ = true;
         break;
+      case Kind::exhaust:
+        exhausted_ = true;
+        break;
       case Kind::wrong:
         return wrong(0.5, "relative error 0.5 exceeds the tolerance 0.01 (simulated)");
       case Kind::nan:
@@ -185,6 +189,8 @@ Result SimulatedDevice::verify(const std::string& name, const MeasurePolicy& pol
         std::ofstream(mark_of_loss(simulation_)) << fmt::format("{:.3f}", seconds_now() + fault->value);
         throw DeviceLost("the simulated GPU has fallen off the bus");
     }
+  } else if (exhausted_) {
+    return failed(Outcome::launch_failed, "cudaErrorMemoryAllocation: out of memory (simulated, after resources were used up)");
   } else if (corrupted_) {
     return wrong(0.7, "relative error 0.7 exceeds the tolerance 0.01 (simulated, after memory was overwritten)");
   }

@@ -23,6 +23,7 @@ struct SimulatedFault {
     endless,  // a kernel that never ends: timed_out after the policy's limit, and the device is damaged
     illegal,  // an illegal address: launch_failed, and the device is damaged
     corrupt,  // right itself, but every later result of the process is wrong
+    exhaust,  // right itself, but every later launch of the process is refused: launch_failed
     wrong,    // a silent wrong result
     nan,      // a result with NaN in it
     refused,  // launch_failed, harmlessly: too much shared memory
@@ -86,7 +87,7 @@ class SimulatedDevice : public Device {
 
   Simulation simulation_;
   DeviceInfo info_;
-  bool damaged_ = false, corrupted_ = false;
+  bool damaged_ = false, corrupted_ = false, exhausted_ = false;
   double device_ms_ = 0;      // that it has worked, which is what clocks drift by
   std::int64_t samples_ = 0;  // that it has given
 };

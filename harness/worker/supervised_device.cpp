@@ -70,6 +70,9 @@ Result died(const Attempt& attempt, const MeasurePolicy& policy) {
   return result;
 }
 
+/// What a process may be to blame for that has run others before.
+bool may_be_innocent(const Result& result) { return result.outcome == Outcome::wrong_result || result.outcome == Outcome::launch_failed; }
+
 /// The first of an attempt's results, or what its worker's end means.
 Result only_result(const Attempt& attempt, const MeasurePolicy& policy) {
   return attempt.ended.empty() ? attempt.answer.results.at(0) : died(attempt, policy);
@@ -187,7 +190,7 @@ struct SupervisedDevice::State {
       attempt = ask(request, kind, policy.timeout_ms);
       result = only_result(attempt, policy);
     }
-    const auto bad = [](const Attempt& seen, const Result& gave) { return seen.doubtful() || gave.outcome == Outcome::wrong_result; };
+    const auto bad = [](const Attempt& seen, const Result& gave) { return seen.doubtful() || may_be_innocent(gave); };
     if (attempt.doubtful())
       note(subject, code, result, Incident::Verdict::guilty, first.ran_before);
     else if (bad(first, suspicion) && !bad(attempt, result))
@@ -198,7 +201,7 @@ struct SupervisedDevice::State {
   /// After `again` repetitions in fresh processes. What a fresh process lived to say is sure. That one ended is not, the first time:
   /// somebody may have ended it; and a kill (also the kernel's, for lack of memory) is believed last of all.
   static bool only_suspected(const Attempt& attempt, const Result& result, int again) {
-    if (attempt.ended.empty()) return attempt.ran_before > 0 && (attempt.answer.last || result.outcome == Outcome::wrong_result);
+    if (attempt.ended.empty()) return attempt.ran_before > 0 && (attempt.answer.last || may_be_innocent(result));
     return attempt.ran_before > 0 || attempt.killed || again == 0;
   }
 
@@ -258,8 +261,7 @@ std::vector<Result> SupervisedDevice::run_plans(const Problem& problem, std::spa
     return attempt;
   };
   const Attempt all = together(plans);
-  const auto wrong = [](const Result& result) { return result.outcome == Outcome::wrong_result; };
-  if (!all.doubtful() && std::ranges::none_of(all.answer.results, wrong)) return all.answer.results;
+  if (!all.doubtful() && std::ranges::none_of(all.answer.results, may_be_innocent)) return all.answer.results;
 
   // One of them did it. Each alone tells which; those that are right are then timed together, as finalists must be.
   std::vector<Result> results;

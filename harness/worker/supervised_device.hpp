@@ -23,8 +23,8 @@ struct WorkerOptions {
 /// flight (launch_failed; timed_out when it was silent too long), and the next trial runs in a new process.
 ///
 /// A verdict that came from a process which had run other candidates before is only a suspicion: an earlier candidate may have damaged
-/// memory silently. So a trial that ended its process, damaged its device or gave a wrong result there is run again, alone in a fresh
-/// process, and that verdict counts. take_incidents() tells who was guilty and who was not.
+/// memory silently, or used something up. So a trial that ended its process, damaged its device, gave a wrong result or was refused by the
+/// driver there is run again, alone in a fresh process, and that verdict counts. take_incidents() tells who was guilty and who was not.
 ///
 /// Throws DeviceLost when the device cannot be opened again.
 class SupervisedDevice : public Device {

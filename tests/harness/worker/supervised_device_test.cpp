@@ -106,6 +106,20 @@ TEST_F(SupervisedDeviceTest, AnInnocentThatCameAfterACorruptOneIsCleared) {
   EXPECT_EQ(device.workers(), 2);
 }
 
+TEST_F(SupervisedDeviceTest, AnInnocentThatIsRefusedByAnExhaustedProcessIsCleared) {
+  SupervisedDevice device = open(fault(1, "exhaust"));
+  EXPECT_EQ(run(device, 0), Outcome::ok);
+  EXPECT_EQ(run(device, 1), Outcome::ok) << "it is right itself";
+  EXPECT_EQ(run(device, 2), Outcome::ok) << "refused in the process that had nothing left, right in a fresh one";
+  EXPECT_EQ(run(device, 3), Outcome::ok);
+  const std::vector<Incident> incidents = device.take_incidents();
+  ASSERT_EQ(incidents.size(), 1u);
+  EXPECT_EQ(incidents[0].verdict, Verdict::innocent);
+  EXPECT_EQ(incidents[0].subject, candidate_name(nth_stage(2).stage));
+  EXPECT_EQ(incidents[0].outcome, Outcome::launch_failed);
+  EXPECT_EQ(device.workers(), 2);
+}
+
 TEST_F(SupervisedDeviceTest, AWrongResultIsBelievedAtOnceWhenNothingRanBefore) {
   SupervisedDevice device = open(fault(0, "wrong"));
   EXPECT_EQ(run(device, 0), Outcome::wrong_result);
