@@ -8,6 +8,15 @@ namespace phitune::cuda {
 
 namespace {
 
+// Left to the driver for graphs, kernels and their local memory: it refuses launches when tensors have taken all there is.
+constexpr std::size_t reserve = std::size_t{1} << 30;
+
+std::size_t free_bytes() {
+  std::size_t available = 0, total = 0;
+  check(cudaMemGetInfo(&available, &total));
+  return available;
+}
+
 double gib(std::size_t bytes) { return static_cast<double>(bytes) / (1u << 30); }
 
 std::string memory_report(const std::string& key, std::int64_t bytes) {
@@ -27,6 +36,8 @@ bool TensorPool::evict_one() {
 }
 
 TensorPool::Entry& TensorPool::allocate(const std::string& key, std::int64_t bytes) {
+  while (free_bytes() < static_cast<std::size_t>(bytes) + reserve && evict_one()) {
+  }
   while (true) {
     try {
       Entry entry{.buffer = DeviceBuffer(static_cast<std::size_t>(bytes)), .last_use = use_};

@@ -16,8 +16,8 @@ class OutOfMemory : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Pointers stay valid until the next begin(). When memory runs out, buffers that the current use has not asked for are given back, the
-/// longest unused first; only then OutOfMemory is thrown.
+/// Pointers stay valid until the next begin(). When memory runs out but for what the driver needs itself, buffers that the current use
+/// has not asked for are given back, the longest unused first; only when there is none and no memory either is OutOfMemory thrown.
 class TensorPool {
  public:
   explicit TensorPool(const Utilities& utilities) : utilities_(utilities) {}
