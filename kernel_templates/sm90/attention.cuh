@@ -16,6 +16,7 @@
 // the same rows; sums of weights are all there is to bring together.
 #pragma once
 
+#include "kernel_templates/common/args.cuh"
 #include "kernel_templates/common/fragments.cuh"
 #include "kernel_templates/sm90/attention_config.cuh"
 #include "kernel_templates/sm90/key_tiles.cuh"
@@ -53,7 +54,8 @@ struct Attention {
   PHITUNE_DEVICE int works() const { return args.b * args.hq * args.chunks * row_tiles(); }
 
   /// Works that run at the same time share chunks, so that S, or keys, come from L2. Later rows have more keys: a block that had the n-th
-  /// longest of its neighbours' works has the n-th shortest of the next, so that blocks end together. False when the work has no rows.
+  /// longest of its neighbours' works has the n-th shortest of the next (or nearly, where the grid is no multiple of the works of a chunk),
+  /// so that blocks end together. False when the work has no rows.
   PHITUNE_DEVICE bool set_work(int work) {
     // (Unsigned: several divisions by numbers that the compiler does not know.)
     const u32 row_count = row_tiles(), group = static_cast<u32>(args.hq) / args.hk, grid = grid_size_x();
@@ -257,6 +259,8 @@ struct Attention {
     PHITUNE_DEVICE int count(int tiles) const { return (tiles - group + C.key_groups - 1) / C.key_groups; }
     PHITUNE_DEVICE const char* stage(int i) const { return slot(turn(i)); }
     PHITUNE_DEVICE static const char* ones() { return Attention::ones(); }
+    // (A phase has only its parity. A group that waits for a slot that others had in between knows all the same that they had it: the
+    // loading threads fill slots in order, and this group has seen a later one full, or the queries of a later work.)
     PHITUNE_DEVICE void wait(int i) const { barrier_wait(full(turn(i)), phase_of(turn(i))); }
     PHITUNE_DEVICE void release(int i) const {
       barrier_arrive_warp(empty(turn(i)));

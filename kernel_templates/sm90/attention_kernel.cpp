@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "kernel_templates/sm90/hopper.hpp"
 #include "kernel_templates/storage.hpp"
@@ -67,9 +66,9 @@ std::vector<Constraint> attention_constraints(const StageProblem& s, const Devic
           {"a block has more query rows than a chunk has tokens",
            {"warpgroups", "key_groups", "m_tiles"},
            [s](const Config& c) { return block_rows(c) <= std::max<std::int64_t>(64, tokens(s)); }},
-          {"more than 2^31 - 1 pieces of work",
+          {"more than 2^30 pieces of work",  // a block's next one must still be a number
            {"warpgroups", "key_groups", "m_tiles"},
-           [s](const Config& c) { return works(s, c) <= std::numeric_limits<std::int32_t>::max(); }},
+           [s](const Config& c) { return works(s, c) <= std::int64_t{1} << 30; }},
           {"there is no more work than blocks",
            {"warpgroups", "key_groups", "m_tiles", "min_blocks", "blocks"},
            [s](const Config& c) { return c.at("blocks") == 0 || works(s, c) > c.at("blocks") * c.at("min_blocks"); }},

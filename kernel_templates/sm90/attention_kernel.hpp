@@ -1,7 +1,6 @@
 // Host side of attention.cuh, which is the kernel of two stages: `attention`, and `attend_query`, where the state is added.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 

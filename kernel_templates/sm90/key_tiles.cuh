@@ -7,7 +7,6 @@
 // within which gates fall by more than `widest_split` take the other way, G_j in shared memory and exp(G_i - G_j) per element.
 #pragma once
 
-#include "kernel_templates/common/args.cuh"
 #include "kernel_templates/common/gate.cuh"
 #include "kernel_templates/common/instructions_sm90.cuh"
 #include "kernel_templates/common/tile.cuh"

@@ -1,5 +1,5 @@
 // The twins of Hopper's instructions: what they compute, against plain definitions written from the PTX ISA, and what they refuse.
-#include "kernel_templates/common/host/instructions_sm90.hpp"
+#include "kernel_templates/common/instructions_sm90.cuh"
 
 #include <gtest/gtest.h>
 
@@ -299,19 +299,19 @@ TEST(Ring, EveryMistakeIsSeen) {
   EXPECT_CONTAINS(wrong(Mistake::not_aligned), "not aligned to 16 bytes");
 }
 
-// One thread that arrives for all ends the phase, and not a moment before its count is full.
-TEST(CountingBarrier, ManyArrivalsAtOnceAreThatMany) {
+// A warp's one arrival comes when all of its lanes are there, and counts once.
+TEST(CountingBarrier, AWarpArrivesOnce) {
   const auto waits_for = [](int arrivals) {
     return fault([arrivals] {
       auto* barrier = reinterpret_cast<Barrier*>(shared_memory());
-      if (thread_index() == 0) barrier_init(barrier, 5), barrier_init_fence();
+      if (thread_index() == 0) barrier_init(barrier, arrivals), barrier_init_fence();
       block_barrier();
-      if (thread_index() == 0) barrier_arrive(barrier), barrier_arrive_many(barrier, arrivals);
+      barrier_arrive_warp(barrier);
       barrier_wait(barrier, 0);
     });
   };
-  EXPECT_EQ(waits_for(4), "no fault");
-  EXPECT_CONTAINS(waits_for(3), "deadlock");
+  EXPECT_EQ(waits_for(4), "no fault") << "of a block of four warps";
+  EXPECT_CONTAINS(waits_for(5), "deadlock");
 }
 
 TEST(CountingBarrier, ReportsMistakes) {

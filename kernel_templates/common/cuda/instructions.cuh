@@ -75,7 +75,7 @@ PHITUNE_DEVICE void warp_barrier() { __syncwarp(); }
 
 PHITUNE_DEVICE u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
 
-/// Copies 16 bytes (both 16-byte aligned) past L1; writes zeros when not valid (gmem is then not read, but must be a pointer).
+/// Copies 16 bytes (both 16-byte aligned) past L1; writes zeros when not valid (gmem is then not read, wherever it points).
 PHITUNE_DEVICE void cp_async_16(void* smem, const void* gmem, bool valid) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(smem)), "l"(gmem), "r"(valid ? 16 : 0)
                : "memory");

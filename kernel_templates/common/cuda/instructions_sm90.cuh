@@ -22,11 +22,6 @@ PHITUNE_DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.rel
 PHITUNE_DEVICE void barrier_arrive(Barrier* barrier) {
   asm volatile("{\n.reg .b64 phase;\nmbarrier.arrive.shared::cta.b64 phase, [%0];\n}" ::"r"(shared_address(barrier)) : "memory");
 }
-/// Arrives `count` times at once.
-PHITUNE_DEVICE void barrier_arrive_many(Barrier* barrier, int count) {
-  asm volatile("{\n.reg .b64 phase;\nmbarrier.arrive.shared::cta.b64 phase, [%0], %1;\n}" ::"r"(shared_address(barrier)), "r"(count)
-               : "memory");
-}
 /// Arrives when all copies that this thread has started with cp_async have landed; does not wait, and commits nothing.
 PHITUNE_DEVICE void barrier_arrive_after_copies(Barrier* barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
@@ -127,6 +122,7 @@ PHITUNE_DEVICE void settle(u32 (&r)[N]) {
   PHITUNE_UNROLL
   for (int i = 0; i < N; ++i) asm volatile("" : "+r"(r[i])::"memory");
 }
+
 #define PHITUNE_C4(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
 #define PHITUNE_C16(i) PHITUNE_C4(i), PHITUNE_C4(i + 4), PHITUNE_C4(i + 8), PHITUNE_C4(i + 12)
 #define PHITUNE_R8(a, b, c, d, e, f, g, h) "%" #a ",%" #b ",%" #c ",%" #d ",%" #e ",%" #f ",%" #g ",%" #h

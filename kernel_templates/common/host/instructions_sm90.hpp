@@ -19,9 +19,6 @@ inline void barrier_init_fence() {}
 inline void barrier_arrive(Barrier* barrier, const host::Where& where = host::Where::current()) {
   host::runtime->barrier_arrive(barrier, 0, {"barrier_arrive", where});
 }
-inline void barrier_arrive_many(Barrier* barrier, int count, const host::Where& where = host::Where::current()) {
-  for (int i = 0; i < count; ++i) host::runtime->barrier_arrive(barrier, 0, {"barrier_arrive_many", where});
-}
 /// The copies land here: what waits for the barrier cannot tell.
 inline void barrier_arrive_after_copies(Barrier* barrier, const host::Where& where = host::Where::current()) {
   host::runtime->copy_commit();

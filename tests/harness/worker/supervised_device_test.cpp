@@ -172,6 +172,19 @@ TEST_F(SupervisedDeviceTest, ADeviceThatIsNotThereIsSaidSo) {
   EXPECT_THROW(SupervisedDevice("cuda:99", Use::measure, workers()), Error);
 }
 
+TEST_F(SupervisedDeviceTest, AmongPlansOneThatIsRefusedLeavesTheOthers) {
+  const auto plan = [](int n) { return std::vector<ExecutableStage>{nth_stage(n)}; };
+  const Problem problem = Problem::parse("b1 t1000 h1 d16 p1 bf16 gated none");
+  SupervisedDevice device = open("[[fault]]\nkind = \"refused\"\nmatch = \"plan t128 \"");
+  const std::vector<std::vector<ExecutableStage>> plans = {plan(0), plan(1), plan(2)};
+  const std::vector<Result> results = device.run_plans(problem, plans, quick());
+  ASSERT_EQ(results.size(), 3u);
+  EXPECT_EQ(results[0].outcome, Outcome::ok);
+  EXPECT_EQ(results[1].outcome, Outcome::launch_failed);
+  EXPECT_EQ(results[2].outcome, Outcome::ok);
+  EXPECT_TRUE(device.take_incidents().empty()) << "a refusal damages nothing";
+}
+
 TEST_F(SupervisedDeviceTest, AmongPlansTheGuiltyIsFoundAndTheOthersAreTimedTogether) {
   const auto plan = [](int n) { return std::vector<ExecutableStage>{nth_stage(n)}; };
   const Problem problem = Problem::parse("b1 t1000 h1 d16 p1 bf16 gated none");
