@@ -11,17 +11,19 @@ namespace {
 // Left to the driver for graphs, kernels and their local memory: it refuses launches when tensors have taken all there is.
 constexpr std::size_t reserve = std::size_t{1} << 30;
 
-std::size_t free_bytes() {
+struct Memory {
   std::size_t available = 0, total = 0;
-  check(cudaMemGetInfo(&available, &total));
-  return available;
+};
+Memory device_memory() {
+  Memory memory;
+  check(cudaMemGetInfo(&memory.available, &memory.total));
+  return memory;
 }
 
 double gib(std::size_t bytes) { return static_cast<double>(bytes) / (1u << 30); }
 
 std::string memory_report(const std::string& key, std::int64_t bytes) {
-  std::size_t available = 0, total = 0;
-  check(cudaMemGetInfo(&available, &total));
+  const auto [available, total] = device_memory();
   return fmt::format("out of device memory: {} needs {:.2f} GiB, {:.2f} of {:.2f} GiB are free", key.substr(0, key.find(" |")),
                      gib(static_cast<std::size_t>(bytes)), gib(available), gib(total));
 }
@@ -36,7 +38,7 @@ bool TensorPool::evict_one() {
 }
 
 TensorPool::Entry& TensorPool::allocate(const std::string& key, std::int64_t bytes) {
-  while (free_bytes() < static_cast<std::size_t>(bytes) + reserve && evict_one()) {
+  while (device_memory().available < static_cast<std::size_t>(bytes) + reserve && evict_one()) {
   }
   while (true) {
     try {

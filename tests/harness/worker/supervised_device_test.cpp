@@ -172,30 +172,28 @@ TEST_F(SupervisedDeviceTest, ADeviceThatIsNotThereIsSaidSo) {
   EXPECT_THROW(SupervisedDevice("cuda:99", Use::measure, workers()), Error);
 }
 
-TEST_F(SupervisedDeviceTest, AmongPlansOneThatIsRefusedLeavesTheOthers) {
-  const auto plan = [](int n) { return std::vector<ExecutableStage>{nth_stage(n)}; };
-  const Problem problem = Problem::parse("b1 t1000 h1 d16 p1 bf16 gated none");
-  SupervisedDevice device = open("[[fault]]\nkind = \"refused\"\nmatch = \"plan t128 \"");
-  const std::vector<std::vector<ExecutableStage>> plans = {plan(0), plan(1), plan(2)};
-  const std::vector<Result> results = device.run_plans(problem, plans, quick());
-  ASSERT_EQ(results.size(), 3u);
-  EXPECT_EQ(results[0].outcome, Outcome::ok);
-  EXPECT_EQ(results[1].outcome, Outcome::launch_failed);
-  EXPECT_EQ(results[2].outcome, Outcome::ok);
-  EXPECT_TRUE(device.take_incidents().empty()) << "a refusal damages nothing";
+// Three finalists, of which the second has a fault.
+class SupervisedPlansTest : public SupervisedDeviceTest {
+ protected:
+  static inline const Problem problem = Problem::parse("b1 t1000 h1 d16 p1 bf16 gated none");
+
+  /// What is left of them is right; the incidents are returned.
+  std::vector<Incident> run_with(const std::string& kind) {
+    SupervisedDevice device = open("[[fault]]\nkind = \"" + kind + "\"\nmatch = \"plan t128 \"");
+    const std::vector<std::vector<ExecutableStage>> plans = {{nth_stage(0)}, {nth_stage(1)}, {nth_stage(2)}};
+    const std::vector<Result> results = device.run_plans(problem, plans, quick());
+    EXPECT_EQ(results.size(), 3u);
+    for (std::size_t n = 0; n < results.size(); ++n) EXPECT_EQ(results[n].outcome, n == 1 ? Outcome::launch_failed : Outcome::ok) << n;
+    return device.take_incidents();
+  }
+};
+
+TEST_F(SupervisedPlansTest, OneThatIsRefusedLeavesTheOthers) {
+  EXPECT_TRUE(run_with("refused").empty()) << "a refusal damages nothing";
 }
 
-TEST_F(SupervisedDeviceTest, AmongPlansTheGuiltyIsFoundAndTheOthersAreTimedTogether) {
-  const auto plan = [](int n) { return std::vector<ExecutableStage>{nth_stage(n)}; };
-  const Problem problem = Problem::parse("b1 t1000 h1 d16 p1 bf16 gated none");
-  SupervisedDevice device = open("[[fault]]\nkind = \"crash\"\nmatch = \"plan t128 \"");
-  const std::vector<std::vector<ExecutableStage>> plans = {plan(0), plan(1), plan(2)};
-  const std::vector<Result> results = device.run_plans(problem, plans, quick());
-  ASSERT_EQ(results.size(), 3u);
-  EXPECT_EQ(results[0].outcome, Outcome::ok);
-  EXPECT_EQ(results[1].outcome, Outcome::launch_failed);
-  EXPECT_EQ(results[2].outcome, Outcome::ok);
-  const std::vector<Incident> incidents = device.take_incidents();
+TEST_F(SupervisedPlansTest, TheGuiltyIsFoundAndTheOthersAreTimedTogether) {
+  const std::vector<Incident> incidents = run_with("crash");
   ASSERT_EQ(incidents.size(), 1u);
   EXPECT_EQ(incidents[0].verdict, Verdict::guilty);
   EXPECT_EQ(incidents[0].subject, candidate_name(problem, std::vector<PlanStage>{nth_stage(1).stage}));
