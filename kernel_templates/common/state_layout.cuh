@@ -17,15 +17,23 @@ inline constexpr int core_elements = core_side * core_side;
 /// and w from 2 to 16 every state is whole groups.
 PHITUNE_DEVICE constexpr int core_group_rows(int w) { return core_side * w; }
 
-/// Position of row `row`; w is the width of a tile. Positions permute the rows within each group so that 16 consecutive positions, the
-/// depth of one wgmma, are one pair of features for all 8 tuples of the group, and the four positions that a thread supplies to it
-/// (2t, 2t + 1, 2t + 8, 2t + 9 for thread t of 4) are that pair for the tuples 2t and 2t + 1: a thread needs two scalars in a whole group.
-/// A row of degree 1 is its feature, which leaves nothing to share: position and row are the same.
+/// Whether states of degree p with tiles w wide have *wide rows*: the w features of the last tile side by side instead of below each other,
+/// each with all columns. A matrix of D rows times R columns is one of D / w tuples times w R columns then. Of degree 3 and more a tuple is
+/// a product itself, and products with so wide a matrix need no other: the last feature multiplies results of a query (or values of a key)
+/// instead of phi, of which there is w times less. Tiles of 4 make 16 tuples of degree 2, the depth of one wgmma, of each pair of tiles.
+PHITUNE_DEVICE constexpr bool wide_rows(int p, int w) { return p == 3 && w == 4; }
+
+/// Position of row `row`; w is the width of a tile. Positions permute the rows within each group.
+/// Wide rows: eight positions are eight tuples with one feature, so that core matrices that follow each other lie side by side.
+/// Else 16 consecutive positions, the depth of one wgmma, are one pair of features for all 8 tuples of the group, and the four positions
+/// that a thread supplies to it (2t, 2t + 1, 2t + 8, 2t + 9 for thread t of 4) are that pair for the tuples 2t and 2t + 1: a thread needs
+/// two scalars in a whole group. A row of degree 1 is its feature, which leaves nothing to share: position and row are the same.
 PHITUNE_DEVICE constexpr int core_position(int row, int p, int w) {
   if (p == 1) return row;
   const int group = core_group_rows(w);
   const int tuple = row % group / w;
   const int feature = row % w;
+  if (wide_rows(p, w)) return row / group * group + feature * core_side + tuple;
   return row / group * group + feature / 2 * 16 + tuple % 2 * 8 + tuple / 2 * 2 + feature % 2;
 }
 
@@ -34,6 +42,7 @@ PHITUNE_DEVICE constexpr int core_row(int position, int p, int w) {
   if (p == 1) return position;
   const int group = core_group_rows(w);
   const int local = position % group;
+  if (wide_rows(p, w)) return position / group * group + local % core_side * w + local / core_side;
   const int tuple = local % 8 / 2 * 2 + local / 8 % 2;
   const int feature = local / 16 * 2 + local % 2;
   return position / group * group + tuple * w + feature;

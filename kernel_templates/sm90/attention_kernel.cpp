@@ -41,7 +41,9 @@ std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_
   const std::int64_t accumulators = m_tiles * (s.problem.e + (s.problem.normalisation == Normalisation::sum ? 8 : 0)) / 2;
   const std::int64_t keys = c.at("score_sets") * tile_keys / 2 + 2 * tile_keys / 4 + (held_queries ? m_tiles : 1) * s.problem.d / 4;
   if (!adds_state(s)) return accumulators + keys + 24;
-  const std::int64_t state = m_tiles * (2 * batch * 4 + 2 * s.shape.d_tile + 2 * (2 + s.problem.p - 1));
+  // (With wide rows the sums for all features of a tile instead of that many features.)
+  const std::int64_t state = has_wide_rows(s) ? m_tiles * (s.shape.d_tile * s.problem.e / 2 + 16)
+                                              : m_tiles * (2 * batch * 4 + 2 * s.shape.d_tile + 2 * (2 + s.problem.p - 1));
   return accumulators + std::max(state, keys) + 20 + (c.at("score_sets") == 2 ? 12 + 8 * batch : 2 * batch);
 }
 

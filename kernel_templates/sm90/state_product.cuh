@@ -12,7 +12,7 @@
 namespace phitune::sm90 {
 
 template <StateProductConfig C>
-struct StateProduct {
+struct GroupedStateProduct {
   static constexpr StateProductLayout L = state_product_layout(C);
   static constexpr int thread_rows = 2 * C.m_tiles;  // rows of A a thread holds slots of
   static constexpr int feature_pairs = C.d_tile / 2;
@@ -177,5 +177,134 @@ struct StateProduct {
     ring.release(L.stage_count - 1);
   }
 };
+
+/// The same with states of wide rows: a step is 16 tuples, each feature of one tile times each of another, times all features of the last
+/// tile, whose products stand side by side. When the tuples of a last tile are through, its features multiply those sums on their way to acc.
+template <StateProductConfig C>
+struct WideStateProduct {
+  static constexpr StateProductLayout L = state_product_layout(C);
+  static constexpr int thread_rows = 2 * C.m_tiles;  // rows of A a thread holds slots of
+  static constexpr int accumulators = C.columns / 2, tiles = C.d / C.d_tile, tile_bytes = C.d_tile * 2;
+  using Accumulators = float[C.m_tiles][accumulators];
+  using Products = float[C.m_tiles][L.product_columns / 2];
+  using Fragments = u32[C.m_tiles][4];
+
+  static_assert(C.p == 3 && C.d_tile == 4 && C.d % 16 == 0 && L.product_columns <= 256);
+  static_assert(L.rows % (C.d_tile * C.steps * 16) == 0 && C.steps > 1);
+
+  PHITUNE_DEVICE static void build_table(u32*, int) {}  // It is not needed.
+
+  PHITUNE_DEVICE static int warp_row() { return warp() / 4 * (64 * C.m_tiles) + warp() % 4 * 16; }
+  PHITUNE_DEVICE static constexpr int row_offset(int r) { return r / 2 * 64 + r % 2 * 8; }
+
+  /// Where the products are: the tuples of tiles `low` <= `high`, and the stage of the ring that has the step.
+  struct Walk {
+    const char* queries;
+    int low, high, stage, in_stage;
+    u32 pair[thread_rows];  // the thread's two features of tile `high`
+    SharedMatrix state;
+  };
+
+  PHITUNE_DEVICE static const char* row(const Walk& at, int r) { return at.queries + row_offset(r) * L.q_stride; }
+  PHITUNE_DEVICE static void read_pair(Walk& at) {
+    PHITUNE_UNROLL
+    for (int r = 0; r < thread_rows; ++r) at.pair[r] = *reinterpret_cast<const u32*>(row(at, r) + at.high * tile_bytes + lane() % 2 * 4);
+  }
+
+  /// Of the 16 tuples thread t of a quad has features t / 2 and t / 2 + 2 of the lower tile times 2 (t % 2) and the one after it of the other.
+  PHITUNE_DEVICE static void form(Fragments& a, const Walk& at) {
+    const u32 twice = lane() % 4 < 2 ? 0x1010u : 0x3232u;
+    PHITUNE_UNROLL
+    for (int r = 0; r < thread_rows; ++r) {
+      const U2 low = *reinterpret_cast<const U2*>(row(at, r) + at.low * tile_bytes);
+      a[r / 2][r % 2] = mul_bf16x2(permute_bytes(low.x, low.x, twice), at.pair[r]);
+      a[r / 2][r % 2 + 2] = mul_bf16x2(permute_bytes(low.y, low.y, twice), at.pair[r]);
+    }
+  }
+
+  /// Multiplies the step whose fragments are in `a` and forms those of the next while that goes on.
+  template <class Ring>
+  PHITUNE_DEVICE static void step(Products& products, Fragments& a, Fragments& next, Walk& at, bool accumulate, const Ring& ring) {
+    if (at.in_stage == 0) {
+      ring.wait(at.stage);
+      at.state = core_matrices(ring.stage(at.stage), L.step_bytes / 2, 128);
+    }
+    PHITUNE_UNROLL
+    for (int m = 0; m < C.m_tiles; ++m) settle(a[m]);
+    wgmma_fence();
+    PHITUNE_UNROLL
+    for (int m = 0; m < C.m_tiles; ++m) wgmma_bf16<L.product_columns, true>(products[m], a[m], at.state, accumulate);
+    wgmma_commit();
+    at.state = at.state.at(L.step_bytes);
+    // The step before is done: `next` was its, and so was, at a stage's beginning, the stage before.
+    wgmma_wait<1>();
+    if (at.in_stage == 0 && at.stage > 0) ring.release(at.stage - 1);
+    if (++at.in_stage == C.steps) at.in_stage = 0, ++at.stage;
+    if (at.low++ == at.high) {
+      at.low = 0, ++at.high;
+      read_pair(at);
+    }
+    form(next, at);
+  }
+
+  /// As above.
+  template <class Ring>
+  PHITUNE_DEVICE static void multiply(Accumulators& acc, const char* queries, const u32*, const Ring& ring) {
+    Walk at{.queries = queries, .low = 0, .high = 0, .stage = 0, .in_stage = 0, .pair = {}, .state = {}};
+    PHITUNE_NO_UNROLL
+    for (int last = 0; last < tiles; ++last) {
+      Products products;
+      Fragments a[2];
+      at.low = 0, at.high = 0;
+      read_pair(at);
+      form(a[0], at);
+      const int steps = (last + 1) * (last + 2) / 2;
+      // (What is formed after the last step is of no use; its features, of tile last + 1, may lie past the row.)
+      int done = 0;
+      PHITUNE_NO_UNROLL
+      for (; done + 1 < steps; done += 2) {
+        step(products, a[0], a[1], at, done > 0, ring);
+        step(products, a[1], a[0], at, true, ring);
+      }
+      if (done < steps) step(products, a[0], a[1], at, done > 0, ring);
+      wgmma_wait<0>();
+      PHITUNE_UNROLL
+      for (int m = 0; m < C.m_tiles; ++m) settle(products[m]);
+      contract(acc, products, queries + last * tile_bytes);
+    }
+    ring.release(L.stage_count - 1);
+  }
+
+  /// acc += products times the features of the last tile, which begin at `features` in the thread's first row.
+  PHITUNE_DEVICE static void contract(Accumulators& acc, const Products& products, const char* features) {
+    PHITUNE_UNROLL
+    for (int r = 0; r < thread_rows; ++r) {
+      const U2 packed = *reinterpret_cast<const U2*>(features + row_offset(r) * L.q_stride);
+      const float x[4] = {low_bf16(packed.x), high_bf16(packed.x), low_bf16(packed.y), high_bf16(packed.y)};
+      PHITUNE_UNROLL
+      for (int k = 0; k < C.d_tile; ++k) {
+        PHITUNE_UNROLL
+        for (int i = 0; i < accumulators; ++i) {
+          if (i % 4 / 2 == r % 2) acc[r / 2][i] += x[k] * products[r / 2][k * accumulators + i];
+        }
+      }
+    }
+  }
+};
+
+namespace detail {
+template <StateProductConfig C, bool Wide>
+struct ChosenStateProduct {
+  using Type = GroupedStateProduct<C>;
+};
+template <StateProductConfig C>
+struct ChosenStateProduct<C, true> {
+  using Type = WideStateProduct<C>;
+};
+}  // namespace detail
+
+/// As the rows of the state are.
+template <StateProductConfig C>
+using StateProduct = typename detail::ChosenStateProduct<C, (C.abreast() > 1)>::Type;
 
 }  // namespace phitune::sm90
