@@ -223,8 +223,8 @@ struct WideStateProduct {
   }
 
   /// Multiplies the step whose fragments are in `a` and forms those of the next while that goes on.
-  template <class Ring>
-  PHITUNE_DEVICE static void step(Products& products, Fragments& a, Fragments& next, Walk& at, bool accumulate, const Ring& ring) {
+  template <bool First, class Ring>
+  PHITUNE_DEVICE static void step(Products& products, Fragments& a, Fragments& next, Walk& at, const Ring& ring) {
     if (at.in_stage == 0) {
       ring.wait(at.stage);
       at.state = core_matrices(ring.stage(at.stage), L.step_bytes / 2, 128);
@@ -233,7 +233,7 @@ struct WideStateProduct {
     for (int m = 0; m < C.m_tiles; ++m) settle(a[m]);
     wgmma_fence();
     PHITUNE_UNROLL
-    for (int m = 0; m < C.m_tiles; ++m) wgmma_bf16<L.product_columns, true>(products[m], a[m], at.state, accumulate);
+    for (int m = 0; m < C.m_tiles; ++m) wgmma_bf16<L.product_columns, true>(products[m], a[m], at.state, !First);
     wgmma_commit();
     at.state = at.state.at(L.step_bytes);
     // The step before is done: `next` was its, and so was, at a stage's beginning, the stage before.
@@ -259,14 +259,16 @@ struct WideStateProduct {
       read_pair(at);
       form(a[0], at);
       const int steps = (last + 1) * (last + 2) / 2;
-      // (What is formed after the last step is of no use; its features, of tile last + 1, may lie past the row.)
-      int done = 0;
+      // (What is formed after the last step is of no use; its features, of tile last + 1, may lie past the row. That the first product does
+      // not accumulate must be known to the compiler, or the sums are kept through all else that the kernel does.)
+      step<true>(products, a[0], a[1], at, ring);
+      int done = 1;
       PHITUNE_NO_UNROLL
       for (; done + 1 < steps; done += 2) {
-        step(products, a[0], a[1], at, done > 0, ring);
-        step(products, a[1], a[0], at, true, ring);
+        step<false>(products, a[1], a[0], at, ring);
+        step<false>(products, a[0], a[1], at, ring);
       }
-      if (done < steps) step(products, a[0], a[1], at, done > 0, ring);
+      if (done < steps) step<false>(products, a[1], a[0], at, ring);
       wgmma_wait<0>();
       PHITUNE_UNROLL
       for (int m = 0; m < C.m_tiles; ++m) settle(products[m]);

@@ -23,7 +23,7 @@ class UpdateScan {
                                           .e = C.e,
                                           .p = C.p,
                                           .d_tile = C.d_tile,
-                                          .rows = L.rows,
+                                          .rows = L.state_rows,
                                           .state = Storage::bf16,
                                           .update = Storage::bf16,
                                           .gated = C.gated,
@@ -37,11 +37,11 @@ class UpdateScan {
                                           .in_place = true,
                                           .cores = true};
   // An octet's vectors of 8 columns: those of the values, then those of the denominators. A piece is 32 of either kind, for all chunks.
-  static constexpr int octet_vectors = L.row_length, octet_values = C.e, octet_denominators = L.row_length - C.e;
+  static constexpr int octet_vectors = L.columns, octet_values = L.value_columns, octet_denominators = octet_vectors - octet_values;
   static constexpr int slice_octets = L.slices == 1 ? L.rows / 8 : L.block_octets;  // (of the last slice fewer may exist)
   static constexpr int value_pieces = ceil_div(slice_octets * octet_values, 32), denominator_pieces = ceil_div(slice_octets * octet_denominators, 32);
   static constexpr int pieces = value_pieces + denominator_pieces;
-  static constexpr i64 matrix_bytes = static_cast<i64>(L.rows) * L.row_length * 2;
+  static constexpr i64 matrix_bytes = static_cast<i64>(L.rows) * L.columns * 2;
   // Chunks that are read at once, and groups of them that are on their way.
   static constexpr int at_once = 4, groups = C.scan_depth / at_once;
   static constexpr int scanning_warps = 3;

@@ -22,9 +22,9 @@ constexpr std::int64_t scanning_threads = 96;
 /// Whether the kernel is update_scan: one warpgroup more, and all of its blocks run at once.
 bool scans(const StageProblem& s) { return s.stage == Stage::update_scan; }
 
-// The loading threads hold two positions, addresses, and their pieces of a tile's keys.
+// The loading threads hold two positions, addresses, and their pieces of a tile's keys; with wide rows also where values come from.
 std::int64_t loader_registers(const StageProblem& s, const Config& c) {
-  return (scans(s) ? 32 : 40) + c.at("token_tile") * s.problem.d / 128;
+  return (scans(s) ? 32 : 40) + (has_wide_rows(s) ? 32 : 0) + c.at("token_tile") * s.problem.d / 128;
 }
 
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
@@ -37,9 +37,11 @@ std::int64_t consumer_registers(const StageProblem& s, const Config& c) {
   return std::min(most_registers, (pool - loader_registers(s, c) - scan_registers(s)) / c.at("warpgroups") / 8 * 8);
 }
 
+std::int64_t abreast(const StageProblem& s) { return has_wide_rows(s) ? s.shape.d_tile : 1; }
+
 // Accumulators, fragments being formed and multiplied, tuples and features of this step and the next (struct Features).
 std::int64_t needed_registers(const StageProblem& s, const Config& c) {
-  return c.at("m_tiles") * state_columns(s.problem) / 2 + 2 * 8 + 24 + other_consumer_registers;
+  return c.at("m_tiles") * abreast(s) * state_columns(s.problem) / 2 + 2 * 8 + 24 + other_consumer_registers;
 }
 
 UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
@@ -65,15 +67,19 @@ UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
 
 // As update_state_layout counts them, from the knobs alone that a constraint on it declares.
 std::int64_t shared_bytes(const StageProblem& s, const Config& c) {
-  const std::int64_t tile = c.at("token_tile"), keys = tile * s.problem.d * 2, panel_row = std::min<std::int64_t>(128, s.problem.e * 2);
-  const std::int64_t panels = s.problem.e * 2 / panel_row + (has_sum(s) ? 1 : 0);
-  const std::int64_t gates = s.problem.gated ? ((tile + 4) * 8 + 127) / 128 * 128 : 0;
+  const std::int64_t tile = c.at("token_tile"), keys = tile * s.problem.d * 2, row_bytes = abreast(s) * s.problem.e * 2;
+  const std::int64_t panel_row = std::min<std::int64_t>(128, row_bytes), panels = row_bytes / panel_row + (has_sum(s) ? 1 : 0);
+  const std::int64_t own = tile * s.problem.e * 2 + 128 * (s.problem.gated ? 24 : 8);
+  const std::int64_t gates = has_wide_rows(s) ? own : s.problem.gated ? ((tile + 4) * 8 + 127) / 128 * 128 : 0;
   const std::int64_t scanned = scans(s) ? scan_depth * scanning_threads * 16 : 0;
   return 1024 + scanned + c.at("stages") * (keys + panels * tile * panel_row) + c.at("prefetch") * (keys + gates);
 }
 
 std::int64_t block_rows(const Config& c) { return c.at("warpgroups") * c.at("m_tiles") * 64; }
-std::int64_t row_blocks(const StageProblem& s, const Config& c) { return (s.rows() + block_rows(c) - 1) / block_rows(c); }
+std::int64_t row_blocks(const StageProblem& s, const Config& c) {
+  return update_row_blocks(static_cast<int>(s.problem.d), static_cast<int>(s.problem.p), static_cast<int>(s.shape.d_tile),
+                           static_cast<int>(block_rows(c)));
+}
 
 std::int64_t works(const StageProblem& s, const Config& c) {
   const std::int64_t chunks = s.problem.final_state ? s.chunks() : s.chunks() - 1;
@@ -89,14 +95,17 @@ std::int64_t scan_pieces(const StageProblem& s) {
 std::vector<Knob> knobs(const StageProblem& s, const DeviceInfo& device) {
   const int all = std::max(1, device.multiprocessors);
   std::vector<Knob> knobs = {{"warpgroups", {1, 2, 3}, "warpgroups that multiply; one more loads"},
-                             {"m_tiles", {2, 4}, "64-row tiles of the state per warpgroup: one would read as much of phi's features as it multiplies"},
+                             has_wide_rows(s) ? Knob{"m_tiles", {1, 2}, "64-row tiles of the state per warpgroup"}
+                                              : Knob{"m_tiles",
+                                                     {2, 4},
+                                                     "64-row tiles of the state per warpgroup: one would read as much of phi's features as it multiplies"},
                              {"token_tile", {64, 128}, "tokens of one stage of the ring"},
                              {"stages", {2, 3, 4, 6}, "stages of the ring in shared memory"},
                              {"prefetch", {2, 3}, "tiles of keys on their way from memory"},
                              {"min_blocks", {1, 2}, "blocks per multiprocessor that the registers must allow"}};
   if (scans(s)) {
     knobs.push_back({"blocks", {all}, "that many times min_blocks share the work, and all run at once"});
-    knobs.push_back({"sliced", {0, 1}, "1: all chunks of one block of rows before those of the next; 0: all rows of one chunk before the next"});
+    knobs.push_back({"sliced", has_wide_rows(s) ? std::vector<std::int64_t>{0} : std::vector<std::int64_t>{0, 1}, "1: all chunks of one block of rows before those of the next; 0: all rows of one chunk before the next"});
   } else {
     knobs.push_back({"blocks", {0, all}, "0: a block for every piece of work; else that many times min_blocks share them"});
   }
@@ -104,8 +113,14 @@ std::vector<Knob> knobs(const StageProblem& s, const DeviceInfo& device) {
 }
 
 std::vector<Constraint> problem_constraints(const StageProblem& s) {
-  const std::int64_t group_tiles = s.shape.d_tile / 2;
-  return {{"a warp copies whole rows of K in pieces of 16 bytes: d is 32, 64, 128 or 256",
+  const std::int64_t group_tiles = has_wide_rows(s) ? 1 : s.shape.d_tile / 2;
+  return {{"a product with wide rows (d_tile 4 of degree 3) has at most 256 columns: e is at most 64",
+           {"m_tiles"},
+           [s](const Config&) { return !has_wide_rows(s) || s.problem.e * s.shape.d_tile <= 256; }},
+          {"what a step multiplies is read two steps before: a token tile has four of them or more",
+           {"token_tile", "m_tiles"},
+           [](const Config& c) { return c.at("token_tile") / 32 * c.at("m_tiles") >= 4; }},
+          {"a warp copies whole rows of K in pieces of 16 bytes: d is 32, 64, 128 or 256",
            {"warpgroups"},
            [s](const Config&) { return s.problem.d % 32 == 0 && 256 % s.problem.d == 0; }},
           {"the rows of V in 16-byte pieces must fill 128 threads",
@@ -117,7 +132,8 @@ std::vector<Constraint> problem_constraints(const StageProblem& s) {
           {"more than a quarter of a block's rows would be past the end of the state",
            {"warpgroups", "m_tiles"},
            [s](const Config& c) {
-             const bool smallest = c.at("warpgroups") == 1 && c.at("m_tiles") == 2;
+             // (The tuples of a tile are more or less than a block; warpgroups without rows leave the tensor cores to the others.)
+             const bool smallest = has_wide_rows(s) || (c.at("warpgroups") == 1 && c.at("m_tiles") == 2);
              return smallest || 4 * s.rows() >= 3 * row_blocks(s, c) * block_rows(c);
            }},
           {"a token tile is longer than the chunk",

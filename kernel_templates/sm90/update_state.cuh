@@ -11,6 +11,11 @@
 //
 // A warp's unit is 2 m_tiles consecutive octets. Row g of m tile i is row g of octet 2i, row g + 8 that of octet 2i + 1: the same feature
 // of the last tile, neighbouring tuples. So a group of 8 tuples costs a thread two tuples, and each m tile one feature.
+//
+// With wide rows (state_layout.cuh) the last feature is in the values instead, side by side for all features of a tile: A is the tuples, B is
+// what the loading warpgroup makes of V, those features and the gates' weights (wide_values.cuh), and N is as many times wider. A block's
+// rows have one last tile. The two features of a tuple are to the tiles of 4 what tuple and feature are else: the 16 rows of a warp's m tile
+// are one tile's features, rows g and g + 8 two of them, times another's.
 #pragma once
 
 #include "kernel_templates/common/args.cuh"
@@ -19,6 +24,7 @@
 #include "kernel_templates/common/state_layout.cuh"
 #include "kernel_templates/common/tile.cuh"
 #include "kernel_templates/sm90/update_state_config.cuh"
+#include "kernel_templates/sm90/wide_values.cuh"
 
 namespace phitune::sm90 {
 
@@ -26,9 +32,11 @@ template <UpdateStateConfig C>
 struct UpdateState {
   static constexpr UpdateStateLayout L = update_state_layout(C);
   static constexpr int slabs = C.token_tile / 32;
-  static constexpr int value_chunks = C.e / 8;  // 16-byte pieces of a row of V, and core matrices of a row of U without z
-  static constexpr int group_tiles = C.d_tile / 2;                                      // m tiles of a group
-  static constexpr int groups = C.m_tiles > group_tiles ? C.m_tiles / group_tiles : 1;  // that a warp's unit meets
+  static constexpr bool wide = C.abreast() > 1;
+  static constexpr int value_chunks = C.e / 8;  // 16-byte pieces of a row of V
+  static constexpr int degree = wide ? C.p - 1 : C.p;  // of the rows of A
+  static constexpr int group_octets = wide ? 2 : C.d_tile, group_tiles = group_octets / 2;  // of a group, and its m tiles
+  static constexpr int groups = C.m_tiles > group_tiles ? C.m_tiles / group_tiles : 1;      // that a warp's unit meets
   static constexpr int accumulators = L.columns / 2;
 
   static_assert(C.p >= 2 && C.d % 32 == 0 && C.e % 16 == 0 && C.token_tile % 64 == 0);
@@ -38,9 +46,11 @@ struct UpdateState {
 
   PHITUNE_DEVICE explicit UpdateState(const Args& a) : args(a) {}
 
-  /// What a block works on: some rows of the state of one chunk.
+  /// What a block works on: some rows of the product of one chunk, octets from `first_octet` on. Those up to `end_octet` have, with wide
+  /// rows, the same last tile, whose octets begin at `tile_octet`.
   struct Work {
     int row_block, slice, chunk, head, first_token, tokens;
+    int last_tile, tile_octet, first_octet, end_octet;
     PHITUNE_DEVICE int tiles() const { return ceil_div(tokens, C.token_tile); }
   };
   /// Updates that anything needs: the last chunk's only for the final state.
@@ -57,6 +67,22 @@ struct UpdateState {
     out.row_block += out.slice * L.slice_blocks;
     out.first_token = out.chunk * args.chunk;
     out.tokens = args.t - out.first_token < args.chunk ? args.t - out.first_token : args.chunk;
+    out.last_tile = 0, out.tile_octet = 0, out.end_octet = L.rows / 8;
+    int block = out.row_block;
+    if constexpr (wide) {
+      // Last tile k has (k + 1) (k + 2) / 2 pairs of tiles before it, of two octets each.
+      out.end_octet = 2;
+      PHITUNE_NO_UNROLL
+      for (int blocks = 1; block >= blocks;) {
+        block -= blocks;
+        ++out.last_tile;
+        out.tile_octet = out.end_octet;
+        const int octets = (out.last_tile + 1) * (out.last_tile + 2);
+        out.end_octet += octets;
+        blocks = ceil_div(octets, L.block_octets);
+      }
+    }
+    out.first_octet = out.tile_octet + block * L.block_octets;
     return out;
   }
 
@@ -73,7 +99,7 @@ struct UpdateState {
     if (thread_index() == 0) {
       PHITUNE_UNROLL
       for (int slot = 0; slot < C.stages; ++slot) {
-        barrier_init(full(slot), 2 * 128);  // the loading threads, and their copies
+        barrier_init(full(slot), wide ? 128 : 2 * 128);  // the loading threads, and their copies into it
         barrier_init(empty(slot), L.consumers / 32);
       }
       barrier_init_fence();
@@ -97,12 +123,13 @@ struct UpdateState {
     int index, left;  // the work, and its tokens from this tile on
     const u16* source;
     const float *gates, *end;
+    WideSource of_values;  // wide rows
   };
   PHITUNE_DEVICE bool has_tile(const Stream& s) const { return s.index < works(); }
   PHITUNE_DEVICE static void next_tile(Stream& s, i64 stride) {
     s.left -= C.token_tile;
     s.source += C.token_tile * stride;
-    if constexpr (C.gated) s.gates += 2 * C.token_tile;
+    if constexpr (C.gated && !wide) s.gates += 2 * C.token_tile;
   }
 
   // A warp's keys are the same octets of tokens of every tile: it copies what it transposes, so it waits for nobody. The pieces of 16 bytes
@@ -120,14 +147,17 @@ struct UpdateState {
     s.left = at.tokens;
     s.source = static_cast<const u16*>(args.k) + at.head / args.hk * args.k_strides.b + at.head % args.hk * args.k_strides.h +
                (at.first_token + octet_of(0) * 8 + lane() / (C.d / 8)) * args.k_strides.t + lane() % (C.d / 8) * 8;
-    if constexpr (C.gated) {
+    if constexpr (wide) {
+      s.of_values = WideValues<C>::source(args, loader(), at.head, at.first_token, at.tokens, at.last_tile);
+    } else if constexpr (C.gated) {
       const float* const gates = args.gates + (static_cast<i64>(at.head) * args.t + at.first_token) * 2;
       s.gates = gates + octet_of(lane() / 16) * 16 + lane() % 16;
       s.end = gates + 2 * (at.tokens - 1) + lane() % 2;
     }
   }
 
-  /// Starts to copy a tile's keys and gates; those past the chunk become zeros. One group of copies, even past the last tile.
+  /// Starts to copy a tile's keys and gates, and with wide rows what values are made of; those past the chunk become zeros. One group of
+  /// copies, even past the last tile.
   PHITUNE_DEVICE void copy_keys(int place, Stream& s) const {
     if (has_tile(s)) {
       char* const raw = raw_keys(place);
@@ -140,7 +170,10 @@ struct UpdateState {
           cp_async_16(raw + raw_offset(first + more, lane() % (C.d / 8)), s.source + more * args.k_strides.t, first + more < s.left);
         }
       }
-      if constexpr (C.gated) {
+      if constexpr (wide) {
+        WideValues<C>::copy(raw + L.raw_values_at, loader(), s.of_values, s.left);
+        WideValues<C>::next_tile(s.of_values, args);
+      } else if constexpr (C.gated) {
         // Two octets' gates at once.
         float* const gates = raw_gates(place);
         PHITUNE_UNROLL
@@ -161,10 +194,6 @@ struct UpdateState {
 
   // Tokens follow each other in a thread's pieces of V by as many as the warpgroup copies at once.
   static constexpr int value_tokens = 128 / value_chunks;
-  /// The row of a tile of V where A has token `token`: additive over disjoint bits.
-  PHITUNE_DEVICE static constexpr int value_row(int token) {
-    return token / 32 * 32 + token / 4 % 2 * 16 + token / 2 % 2 * 8 + token % 32 / 8 * 2 + token % 2;
-  }
   PHITUNE_DEVICE static int value_token() { return loader() / value_chunks; }
 
   PHITUNE_DEVICE void open_values(Stream& s) const {
@@ -200,7 +229,7 @@ struct UpdateState {
     for (int i = 0; i < warp_octets; ++i) {
       PHITUNE_UNROLL
       for (int n = 0; n < pieces; ++n) ldmatrix_x4(words[i][n], raw_keys(place) + raw_offset(octet_of(i) * 8 + lane() % 8, n * 4 + lane() / 8));
-      if constexpr (C.gated) {
+      if constexpr (C.gated && !wide) {
         const F2* const gates = reinterpret_cast<const F2*>(raw_gates(place));
         const int token = octet_of(i) * 8 + lane() / 4;
         weight[i] = token < left ? gate_root_weight<C.p>(gates[C.token_tile + loader() / 32], gates[token]) : 0.0f;
@@ -210,7 +239,7 @@ struct UpdateState {
     for (int i = 0; i < warp_octets; ++i) {
       PHITUNE_UNROLL
       for (int n = 0; n < pieces; ++n) {
-        if constexpr (C.gated) {
+        if constexpr (C.gated && !wide) {
           PHITUNE_UNROLL
           for (int w = 0; w < 4; ++w) words[i][n][w] = weigh(words[i][n][w], weight[i]);
         }
@@ -225,20 +254,24 @@ struct UpdateState {
       open_values(now);
       open_keys(ahead);
     }
+    // With wide rows one group of copies for every tile; else a second one, of its values, which go right into the ring.
     PHITUNE_UNROLL
     for (int place = 0; place < C.prefetch; ++place) {
       copy_keys(place, ahead);
-      cp_async_commit();
+      if constexpr (!wide) cp_async_commit();
     }
     PHITUNE_NO_UNROLL
     for (int turn = 0; has_tile(now); ++turn) {
       const int slot = turn % C.stages, place = turn % C.prefetch;
       barrier_wait(empty(slot), (turn / C.stages & 1) ^ 1);
-      copy_values(slot, now);
-      barrier_arrive_after_copies(full(slot));
-      // Two groups for every tile: all may be on their way but those up to this tile's keys.
-      cp_async_wait<2 * (C.prefetch - 1) + 1>();
+      if constexpr (!wide) {
+        copy_values(slot, now);
+        barrier_arrive_after_copies(full(slot));
+      }
+      // All may be on their way but those up to this tile's keys.
+      cp_async_wait<wide ? C.prefetch - 1 : 2 * (C.prefetch - 1) + 1>();
       warp_barrier();
+      if constexpr (wide) WideValues<C>::make(values(slot), raw_keys(place) + L.raw_values_at, loader());
       transpose(place, slot, now.left);
       barrier_arrive(full(slot));
       warp_barrier();
@@ -256,22 +289,22 @@ struct UpdateState {
   /// Where a thread finds its tokens of a slab's features: bytes in the tile of transposed keys, first slab.
   struct Sources {
     int feature[groups];
-    int tuple[groups][2][C.p - 1];
+    int tuple[groups][2][degree - 1];
   };
   PHITUNE_DEVICE static int key_offset(int feature) { return feature * L.key_row_bytes + ((lane() % 4 * 16) ^ key_swizzle(feature)); }
 
-  PHITUNE_DEVICE static Sources sources_of(int first_octet) {
+  PHITUNE_DEVICE static Sources sources_of(int first_octet, const Work& work) {
     Sources out;
     PHITUNE_UNROLL
     for (int group = 0; group < groups; ++group) {
       PHITUNE_UNROLL
       for (int s = 0; s < 2; ++s) {
-        const int octet = first_octet + group * C.d_tile + s;
-        const int position = (octet < L.rows / 8 ? octet : s) * 8 + lane() / 4;
-        const tspow::Indices x = tspow::decode(core_row(position, C.p, C.d_tile), C.p, C.d_tile);
-        if (s == 0) out.feature[group] = key_offset(x.i[C.p - 1]);
+        const int octet = first_octet + group * group_octets + s;
+        const int position = (octet < work.end_octet ? octet - work.tile_octet : s) * 8 + lane() / 4;
+        const tspow::Indices x = tspow::decode(wide ? position : core_row(position, C.p, C.d_tile), degree, C.d_tile);
+        if (s == 0) out.feature[group] = key_offset(x.i[degree - 1]);
         PHITUNE_UNROLL
-        for (int k = 0; k < C.p - 1; ++k) out.tuple[group][s][k] = key_offset(x.i[k]);
+        for (int k = 0; k < degree - 1; ++k) out.tuple[group][s][k] = key_offset(x.i[k]);
       }
     }
     return out;
@@ -300,7 +333,7 @@ struct UpdateState {
         U4& tuple = out.tuple[(slab * groups + group) % 2][s];
         tuple = read(from.tuple[group][s][0]);
         PHITUNE_UNROLL
-        for (int i = 1; i < C.p - 1; ++i) multiply_by(tuple, read(from.tuple[group][s][i]));
+        for (int i = 1; i < degree - 1; ++i) multiply_by(tuple, read(from.tuple[group][s][i]));
       }
     }
     out.feature[step % 2] = read((from.feature[group] ^ pair % 4 * 16) + pair * 2 * L.key_row_bytes);
@@ -310,8 +343,9 @@ struct UpdateState {
     barrier_arrive_warp(empty(turn % C.stages));
   }
 
-  PHITUNE_DEVICE void multiply(float (&acc)[C.m_tiles][accumulators], int first_octet, int tiles, int& turn) const {
-    const Sources from = sources_of(first_octet);
+  PHITUNE_DEVICE void multiply(float (&acc)[C.m_tiles][accumulators], int first_octet, const Work& work, int& turn) const {
+    const Sources from = sources_of(first_octet, work);
+    const int tiles = work.tiles();
     // One being formed while the other is multiplied. (With more of them ptxas serialises the products.)
     u32 a[2][2][4];
     Features features;
@@ -373,19 +407,19 @@ struct UpdateState {
     const int g = lane() / 4, t = lane() % 4;
     const i64 matrix = static_cast<i64>(work.head) * args.chunks + work.chunk;
     constexpr bool scanned = C.scan_registers > 0;  // by this kernel: U lies where S will
-    u16* const update = static_cast<u16*>(scanned ? args.state : args.update) + matrix * L.rows * L.row_length;
+    u16* const update = static_cast<u16*>(scanned ? args.state : args.update) + matrix * L.rows * L.columns;
     PHITUNE_UNROLL
     for (int m = 0; m < C.m_tiles; ++m) {
       PHITUNE_UNROLL
       for (int s = 0; s < 2; ++s) {
         const int octet = first_octet + 2 * m + s;
-        if (octet >= L.rows / 8) continue;
-        u16* const out = update + octet * (8 * L.row_length) + g * 8 + 2 * t;
+        if (octet >= work.end_octet) continue;
+        u16* const out = update + octet * (8 * L.columns) + g * 8 + 2 * t;
         PHITUNE_UNROLL
-        for (int n = 0; n < value_chunks; ++n)
+        for (int n = 0; n < L.value_columns / 8; ++n)
           *reinterpret_cast<u32*>(out + n * 64) = pack_bf16x2(acc[m][4 * n + 2 * s], acc[m][4 * n + 2 * s + 1]);
         if (!C.sum || t != 0) continue;
-        float* const z = scanned ? reinterpret_cast<float*>(out + value_chunks * 64) : args.update_z + matrix * L.rows + octet * 8 + g;
+        float* const z = scanned ? reinterpret_cast<float*>(out + L.value_columns * 8) : args.update_z + matrix * L.rows + octet * 8 + g;
         *z = acc[m][accumulators - 4 + 2 * s];
       }
     }
@@ -399,13 +433,13 @@ struct UpdateState {
     PHITUNE_NO_UNROLL
     for (int index = block_index_x(); index < count; index += grid_size_x()) {
       const Work work = work_at(index);
-      const int group_octet = work.row_block * L.block_octets + warp() / 4 * (8 * C.m_tiles);
-      if (group_octet >= L.rows / 8) {
+      const int group_octet = work.first_octet + warp() / 4 * (8 * C.m_tiles);
+      if (group_octet >= work.end_octet) {
         pass(work.tiles(), turn);
       } else {
         const int first_octet = group_octet + warp() % 4 * (2 * C.m_tiles);
         float acc[C.m_tiles][accumulators];
-        multiply(acc, first_octet, work.tiles(), turn);
+        multiply(acc, first_octet, work, turn);
         write(acc, first_octet, work);
       }
       written(work);

@@ -133,6 +133,11 @@ PHITUNE_DEVICE void settle(u32 (&r)[N]) {
 #define PHITUNE_R0_63                                                                                                         \
   PHITUNE_R0_31 "," PHITUNE_R8(32, 33, 34, 35, 36, 37, 38, 39) "," PHITUNE_R8(40, 41, 42, 43, 44, 45, 46, 47) "," PHITUNE_R8( \
       48, 49, 50, 51, 52, 53, 54, 55) "," PHITUNE_R8(56, 57, 58, 59, 60, 61, 62, 63)
+#define PHITUNE_R0_127                                                                                                                          \
+  PHITUNE_R0_63 "," PHITUNE_R8(64, 65, 66, 67, 68, 69, 70, 71) "," PHITUNE_R8(72, 73, 74, 75, 76, 77, 78, 79) "," PHITUNE_R8(                    \
+      80, 81, 82, 83, 84, 85, 86, 87) "," PHITUNE_R8(88, 89, 90, 91, 92, 93, 94, 95) "," PHITUNE_R8(96, 97, 98, 99, 100, 101, 102, 103) ","     \
+      PHITUNE_R8(104, 105, 106, 107, 108, 109, 110, 111) "," PHITUNE_R8(112, 113, 114, 115, 116, 117, 118, 119) "," PHITUNE_R8(               \
+          120, 121, 122, 123, 124, 125, 126, 127)
 // N columns; the accumulators' registers and operands; the numbers of the operands behind them: four of A, B, whether to accumulate.
 #define PHITUNE_WGMMA(N, REGISTERS, A0, A1, A2, A3, B, ACCUMULATE, MAJOR, ...)                                               \
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #ACCUMULATE ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N                 \
@@ -163,10 +168,14 @@ PHITUNE_DEVICE void wgmma_bf16(float (&c)[N / 2], const u32 (&a)[4], SharedMatri
   else if constexpr (N == 136)
     PHITUNE_WGMMA(136, PHITUNE_R0_63 "," PHITUNE_R4(64, 65, 66, 67), 68, 69, 70, 71, 72, 73, 74, PHITUNE_C16(0), PHITUNE_C16(16),
                   PHITUNE_C16(32), PHITUNE_C16(48), PHITUNE_C4(64));
+  else if constexpr (N == 256)
+    PHITUNE_WGMMA(256, PHITUNE_R0_127, 128, 129, 130, 131, 132, 133, 134, PHITUNE_C16(0), PHITUNE_C16(16), PHITUNE_C16(32), PHITUNE_C16(48),
+                  PHITUNE_C16(64), PHITUNE_C16(80), PHITUNE_C16(96), PHITUNE_C16(112));
   else
     static_assert(N == 16, "a width that no template uses");
 }
 #undef PHITUNE_WGMMA
+#undef PHITUNE_R0_127
 #undef PHITUNE_R0_63
 #undef PHITUNE_R0_31
 #undef PHITUNE_R0_15
