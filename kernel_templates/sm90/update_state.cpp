@@ -69,10 +69,10 @@ UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
 std::int64_t shared_bytes(const StageProblem& s, const Config& c) {
   const std::int64_t tile = c.at("token_tile"), keys = tile * s.problem.d * 2, row_bytes = abreast(s) * s.problem.e * 2;
   const std::int64_t panel_row = std::min<std::int64_t>(128, row_bytes), panels = row_bytes / panel_row + (has_sum(s) ? 1 : 0);
-  const std::int64_t own = tile * s.problem.e * 2 + 128 * (s.problem.gated ? 24 : 8);
-  const std::int64_t gates = has_wide_rows(s) ? own : s.problem.gated ? ((tile + 4) * 8 + 127) / 128 * 128 : 0;
+  const std::int64_t gates = s.problem.gated ? ((tile + 4) * 8 + 127) / 128 * 128 : 0;
+  const std::int64_t raw_values = has_wide_rows(s) ? tile * s.problem.e * 2 : 0;
   const std::int64_t scanned = scans(s) ? scan_depth * scanning_threads * 16 : 0;
-  return 1024 + scanned + c.at("stages") * (keys + panels * tile * panel_row) + c.at("prefetch") * (keys + gates);
+  return 1024 + scanned + c.at("stages") * (keys + panels * tile * panel_row) + c.at("prefetch") * (keys + gates + raw_values);
 }
 
 std::int64_t block_rows(const Config& c) { return c.at("warpgroups") * c.at("m_tiles") * 64; }

@@ -34,12 +34,9 @@ PHITUNE_DEVICE constexpr int update_row_blocks(int d, int p, int d_tile, int blo
   return blocks;
 }
 
-/// The row of a tile of values where A has token `token` (update_state.cuh on the order of tokens): additive over disjoint bits. And its inverse.
+/// The row of a tile of values where A has token `token` (update_state.cuh on the order of tokens): additive over disjoint bits.
 PHITUNE_DEVICE constexpr int value_row(int token) {
   return token / 32 * 32 + token / 4 % 2 * 16 + token / 2 % 2 * 8 + token % 32 / 8 * 2 + token % 2;
-}
-PHITUNE_DEVICE constexpr int token_of_value_row(int row) {
-  return row / 32 * 32 + row % 8 / 2 * 8 + row / 16 % 2 * 4 + row / 8 % 2 * 2 + row % 2;
 }
 
 /// Everything derived from a configuration; bytes and rows. The product of a chunk's tokens has a row for every row of the state, or, with
@@ -58,14 +55,9 @@ struct UpdateStateLayout {
   // V lies in panels of rows of at most 128 bytes, as swizzled_rows_of_n reads them; behind them one whose first column is ones.
   int panel_row, value_panels, panel_bytes;
   int keys_bytes, stage_bytes, raw_bytes;
-  int raw_values_at;  // wide rows: in a place of the keys that are on their way, what each loading thread makes values of (wide_values.cuh)
+  int raw_values_at;  // wide rows: V as it is, behind the keys and gates that are on their way
   int written_at, ring_at, raw_at, scan_at, shared;
 };
-
-/// Pieces of 16 bytes of V that a loading thread makes values of, in every tile of wide rows, and all that it has on the way of one tile: those,
-/// the keys' features of the last tile, their gate and the chunk's.
-PHITUNE_DEVICE constexpr int raw_value_pieces(const UpdateStateConfig& c) { return c.token_tile * c.e / 8 / 128; }
-PHITUNE_DEVICE constexpr int raw_values_bytes(const UpdateStateConfig& c) { return 128 * (raw_value_pieces(c) * 16 + 8 + (c.gated ? 16 : 0)); }
 
 PHITUNE_DEVICE constexpr UpdateStateLayout update_state_layout(const UpdateStateConfig& c) {
   UpdateStateLayout l{};
@@ -86,8 +78,8 @@ PHITUNE_DEVICE constexpr UpdateStateLayout update_state_layout(const UpdateState
   l.value_panels = l.value_columns * 2 / l.panel_row;
   l.panel_bytes = c.token_tile * l.panel_row;
   l.stage_bytes = l.keys_bytes + (l.value_panels + (c.sum ? 1 : 0)) * l.panel_bytes;
-  l.raw_values_at = l.keys_bytes;
-  l.raw_bytes = l.keys_bytes + (c.abreast() > 1 ? raw_values_bytes(c) : c.gated ? round_up((c.token_tile + 4) * 8, 128) : 0);
+  l.raw_values_at = l.keys_bytes + (c.gated ? round_up((c.token_tile + 4) * 8, 128) : 0);
+  l.raw_bytes = l.raw_values_at + (c.abreast() > 1 ? c.token_tile * c.e * 2 : 0);
   l.written_at = 2 * c.stages * 8;
   l.ring_at = round_up(l.written_at + 16, 1024);
   l.raw_at = l.ring_at + c.stages * l.stage_bytes;

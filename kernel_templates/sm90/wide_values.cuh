@@ -1,7 +1,9 @@
 // Values for states of wide rows (state_layout.cuh), by the loading warpgroup of update_state: for each token, v times each of the key's
-// features of the last tile, side by side, times the gate's weight. Multiplied in fp32 and rounded once.
+// features of the last tile, side by side, times the gate's weight. (The weighted features are rounded to bf16, for their products to cost a
+// loading warp, which has few beside it, a quarter.)
 //
-// A thread makes some pieces of one row of a tile, and copies for itself what it makes them of, so it waits for no other.
+// Each warp has a quarter of a tile's tokens. It copies what it makes values of, so it waits for no other. Its lanes have the tokens in the
+// order of the rows that their values go to (value_row), for their stores to meet in no bank.
 #pragma once
 
 #include "kernel_templates/common/args.cuh"
@@ -12,90 +14,74 @@
 
 namespace phitune::sm90 {
 
-/// Where a loading thread reads, from its token of a tile on.
-struct WideSource {
-  const u16 *value, *features;
-  const float *gate, *end;
-};
-
 template <UpdateStateConfig C>
 struct WideValues {
   static constexpr UpdateStateLayout L = update_state_layout(C);
   static constexpr int features = C.abreast(), chunks = C.e / 8;  // 16-byte pieces of a row of V
-  static constexpr int pieces = raw_value_pieces(C), row_groups = C.token_tile / 32;
-  static_assert(pieces > 0 && 4 % row_groups == 0 && features == 4);
+  static constexpr int warp_tokens = C.token_tile / 4, octets = warp_tokens / 8;
+  static constexpr int lane_chunks = chunks * warp_tokens / 32;  // that a lane makes values of
+  static constexpr int copy_rows = 32 / chunks;                  // that a warp copies at once
+  static_assert(features == 4 && warp_tokens <= 32 && lane_chunks > 0 && warp_tokens % copy_rows == 0);
 
-  PHITUNE_DEVICE static int row(int loader) { return loader / 32 % row_groups * 32 + loader % 32; }
-  PHITUNE_DEVICE static int token(int loader) { return token_of_value_row(row(loader)); }
-  PHITUNE_DEVICE static int first_chunk(int loader) { return loader / 32 / row_groups * pieces; }
-
-  /// What `loader` reads of a chunk's tokens, which begin at `first_token` of head `head` of b * hk; `tile` is the last tile.
-  PHITUNE_DEVICE static WideSource source(const Args& args, int loader, int head, int first_token, int tokens, int tile) {
-    const i64 batch = head / args.hk, kv_head = head % args.hk, at = first_token + token(loader);
-    const float* const gates = args.gates + (static_cast<i64>(head) * args.t + first_token) * 2;
-    return {.value = static_cast<const u16*>(args.v) + batch * args.v_strides.b + kv_head * args.v_strides.h + at * args.v_strides.t +
-                     first_chunk(loader) * 8,
-            .features = static_cast<const u16*>(args.k) + batch * args.k_strides.b + kv_head * args.k_strides.h + at * args.k_strides.t +
-                        tile * features,
-            .gate = gates + 2 * token(loader),
-            .end = gates + 2 * (tokens - 1)};
+  /// The token that row `row` has, both counted in the warp: token 8t + 4s + 2h + b at row 16s + 8h + 2t + b, with fewer t where octets are
+  /// fewer. Additive over disjoint bits.
+  PHITUNE_DEVICE static constexpr int token_in_warp(int row) {
+    return row / 2 % octets * 8 + row / (4 * octets) * 4 + row / (2 * octets) % 2 * 2 + row % 2;
   }
-  PHITUNE_DEVICE static void next_tile(WideSource& s, const Args& args) {
-    s.value += C.token_tile * args.v_strides.t;
-    s.features += C.token_tile * args.k_strides.t;
-    s.gate += 2 * C.token_tile;
-  }
+  /// The same in a tile.
+  PHITUNE_DEVICE static int token_of(int row) { return loader_warp() * warp_tokens + token_in_warp(row); }
+  PHITUNE_DEVICE static int own_row() { return lane() % warp_tokens; }
 
-  /// Starts to copy; `left` tokens of the chunk begin with the tile, and the others are zeros.
-  PHITUNE_DEVICE static void copy(char* raw, int loader, const WideSource& s, int left) {
-    const bool there = token(loader) < left;
+  /// Where a lane copies from, in a tile whose first token is at `v`: elements.
+  PHITUNE_DEVICE static i64 first_element(const Args& args) { return token_of(lane() / chunks) * args.v_strides.t + lane() % chunks * 8; }
+
+  /// Starts to copy the warp's values; `left` tokens of the chunk begin with the tile, and the others are zeros.
+  PHITUNE_DEVICE static void copy(char* raw, const u16* source, i64 stride, int left) {
+    const int first = token_of(lane() / chunks);
     PHITUNE_UNROLL
-    for (int i = 0; i < pieces; ++i) cp_async_16(piece(raw, loader, i), s.value + i * 8, there);
-    float* const own = own_words(raw, loader);
-    cp_async_4(own, reinterpret_cast<const float*>(s.features), there);
-    cp_async_4(own + 1, reinterpret_cast<const float*>(s.features) + 1, there);
-    if constexpr (C.gated) {
-      float* const gates = own_gates(raw, loader);
-      PHITUNE_UNROLL
-      for (int i = 0; i < 2; ++i) {
-        cp_async_4(gates + i, s.gate + i, there);
-        cp_async_4(gates + 2 + i, s.end + i, there);
-      }
+    for (int row = 0; row < warp_tokens; row += copy_rows) {
+      const int more = token_in_warp(row);
+      cp_async_16(raw + offset(row + lane() / chunks, lane() % chunks), source + more * stride, first + more < left);
     }
   }
 
-  /// Makes the thread's part of a tile at `values`, in rows of swizzled panels.
-  PHITUNE_DEVICE static void make(char* values, char* raw, int loader) {
+  /// What a lane makes values of.
+  struct Parts {
+    U4 v[lane_chunks];
+    u32 x[features];  // weighted, twice each
+  };
+  PHITUNE_DEVICE static int first_chunk() { return lane() / warp_tokens * lane_chunks; }
+
+  /// `key` is where the features of the lane's token lie.
+  PHITUNE_DEVICE static void read(Parts& out, const char* raw, const char* key, float weight) {
+    PHITUNE_UNROLL
+    for (int i = 0; i < lane_chunks; ++i) out.v[i] = *reinterpret_cast<const U4*>(raw + offset(own_row(), first_chunk() + i));
+    const U2 packed = *reinterpret_cast<const U2*>(key);
+    out.x[0] = twice(low_bf16(packed.x) * weight), out.x[1] = twice(high_bf16(packed.x) * weight);
+    out.x[2] = twice(low_bf16(packed.y) * weight), out.x[3] = twice(high_bf16(packed.y) * weight);
+  }
+
+  /// Makes the warp's part of a tile at `values`, in rows of swizzled panels.
+  PHITUNE_DEVICE static void store(char* values, const Parts& parts) {
     constexpr int panel_chunks = L.panel_row / 16;
-    const U2 packed = *reinterpret_cast<const U2*>(own_words(raw, loader));
-    float x[features] = {low_bf16(packed.x), high_bf16(packed.x), low_bf16(packed.y), high_bf16(packed.y)};
-    if constexpr (C.gated) {
-      // (Of a token that is not there both gates are zeros, and so are its values.)
-      const F4 gates = *reinterpret_cast<const F4*>(own_gates(raw, loader));
-      const float weight = gate_weight(F2{gates.z, gates.w}, F2{gates.x, gates.y});
-      PHITUNE_UNROLL
-      for (int k = 0; k < features; ++k) x[k] *= weight;
-    }
+    const int row = value_row(token_of(own_row()));
     PHITUNE_UNROLL
-    for (int i = 0; i < pieces; ++i) {
-      const U4 v = *reinterpret_cast<const U4*>(piece(raw, loader, i));
+    for (int i = 0; i < lane_chunks; ++i) {
+      const U4 v = parts.v[i];
       PHITUNE_UNROLL
       for (int k = 0; k < features; ++k) {
-        const int chunk = k * chunks + first_chunk(loader) + i;
-        *reinterpret_cast<U4*>(values + chunk / panel_chunks * L.panel_bytes + tile_offset<L.panel_row / 2>(row(loader), chunk % panel_chunks)) =
-            U4{weigh(v.x, x[k]), weigh(v.y, x[k]), weigh(v.z, x[k]), weigh(v.w, x[k])};
+        const int chunk = k * chunks + first_chunk() + i;
+        const u32 x = parts.x[k];
+        *reinterpret_cast<U4*>(values + chunk / panel_chunks * L.panel_bytes + tile_offset<L.panel_row / 2>(row, chunk % panel_chunks)) =
+            U4{mul_bf16x2(v.x, x), mul_bf16x2(v.y, x), mul_bf16x2(v.z, x), mul_bf16x2(v.w, x)};
       }
     }
   }
 
  private:
-  PHITUNE_DEVICE static u32 weigh(u32 pair, float weight) { return pack_bf16x2(low_bf16(pair) * weight, high_bf16(pair) * weight); }
-  // Of each kind, thread by thread.
-  PHITUNE_DEVICE static char* piece(char* raw, int loader, int i) { return raw + (i * 128 + loader) * 16; }
-  PHITUNE_DEVICE static float* own_gates(char* raw, int loader) { return reinterpret_cast<float*>(raw + (pieces * 128 + loader) * 16); }
-  PHITUNE_DEVICE static float* own_words(char* raw, int loader) {
-    return reinterpret_cast<float*>(raw + (pieces + (C.gated ? 1 : 0)) * 2048 + loader * 8);
-  }
+  PHITUNE_DEVICE static int loader_warp() { return thread_index() % 128 / 32; }
+  PHITUNE_DEVICE static u32 twice(float x) { return pack_bf16x2(x, x); }
+  PHITUNE_DEVICE static int offset(int row, int chunk) { return tile_offset<C.e>(loader_warp() * warp_tokens + row, chunk); }
 };
 
 }  // namespace phitune::sm90
