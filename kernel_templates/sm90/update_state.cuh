@@ -288,7 +288,8 @@ struct UpdateState {
   }
 
   PHITUNE_DEVICE void load() const {
-    Stream now{.index = block_index_x()}, ahead = now;
+    Stream now{}, ahead{};
+    now.index = ahead.index = block_index_x();
     if (has_tile(now)) {
       open_values(now);
       open_keys(ahead);

@@ -42,7 +42,7 @@ TEST(StateLayout, PositionsPermuteTheRowsOfEveryState) {
 // What the order is for: the 16 positions of one product hold a pair of features of the last tile, times 8 tuples.
 TEST(StateLayout, SixteenPositionsAreAPairOfFeaturesOfEightTuples) {
   for (const auto& c : cases()) {
-    if (c.p == 1) continue;
+    if (c.p == 1 || wide_rows(c.p, c.w)) continue;
     SCOPED_TRACE(testing::Message() << "d " << c.d << " p " << c.p << " w " << c.w);
     for (int first = 0; first < c.rows(); first += 16) {
       const int pair = core_row(first, c.p, c.w) % c.w / 2;
@@ -56,6 +56,23 @@ TEST(StateLayout, SixteenPositionsAreAPairOfFeaturesOfEightTuples) {
         }
         ASSERT_EQ(tuples.size(), 2u);
       }
+    }
+  }
+}
+
+// With wide rows a state is a matrix of tuples times (features of the last tile x columns): that is how its kernels read and write it, and
+// sixteen tuples are the features of one tile times those of another.
+TEST(StateLayout, WideRowsHaveTheLastFeaturesSideBySide) {
+  const int d = 32, p = 3, w = 4, columns = 32, tiles = d / w;
+  ASSERT_TRUE(wide_rows(p, w));
+  for (int row = 0; row < static_cast<int>(tspow::rows(tiles, p, w)); ++row) {
+    const tspow::Indices x = tspow::decode(row, p, w);
+    const int last = x.i[2] / w, high = x.i[1] / w, low = x.i[0] / w;
+    const int before = last * (last + 1) * (last + 2) / 6;  // pairs of tiles of the last tiles before
+    const int tuple = (before + high * (high + 1) / 2 + low) * 16 + x.i[0] % w * w + x.i[1] % w;
+    for (int column = 0; column < columns; ++column) {
+      ASSERT_EQ(core_element(core_position(row, p, w), column, columns), core_element(tuple, x.i[2] % w * columns + column, w * columns))
+          << "row " << row << " column " << column;
     }
   }
 }
