@@ -5,8 +5,6 @@
 namespace phitune::sm90 {
 
 Space AttentionTemplate::space(const StageProblem& s, const DeviceInfo& device) const {
-  std::vector<Knob> knobs = attention_knobs(device);
-  knobs.insert(knobs.begin() + 1, {"key_groups", {1, 2, 3}, "groups of warpgroups that share out the keys of the same rows"});
   std::vector<Constraint> constraints = {
       {"wgmma and setmaxnreg need a GPU of compute capability 9.0 (sm_90a)",
        {"warpgroups"},
@@ -16,7 +14,7 @@ Space AttentionTemplate::space(const StageProblem& s, const DeviceInfo& device) 
          return c.at("key_groups") == 1 || (c.at("warpgroups") % c.at("key_groups") == 0 && c.at("m_tiles") == 1);
        }}};
   for (Constraint& constraint : attention_constraints(s, device)) constraints.push_back(std::move(constraint));
-  return Space(std::move(knobs), std::move(constraints));
+  return Space(attention_knobs(s, device), std::move(constraints));
 }
 
 std::string AttentionTemplate::source(const StageProblem& s, const Config& c) const { return attention_source(s, c); }

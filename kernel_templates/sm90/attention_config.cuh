@@ -1,5 +1,4 @@
-// Configuration and shared-memory layout of the Hopper attention kernel; the host sides of `attention` and `attend_query` count with the same
-// functions.
+// Configuration and shared-memory layout of the Hopper attention kernel; the host sides of its stages count with the same functions.
 #pragma once
 
 #include "kernel_templates/sm90/key_tiles_config.cuh"
@@ -7,7 +6,7 @@
 
 namespace phitune::sm90 {
 
-/// phi(q) S of the chunk's state, as attend_query adds it.
+/// phi(q) S of the state before the chunk, as attend_query and query_state add it.
 struct AddedState {
   bool added;
   int d_tile;
@@ -18,9 +17,10 @@ struct AddedState {
 struct AttentionConfig {
   int d, e, p;
   bool gated;
-  bool sum;        // row sums are needed
-  bool complete;   // writes y; else unnormalised partial outputs and their row sums
-  Storage output;  // of y, or of the partial outputs
+  bool sum;         // row sums are needed
+  bool keys;        // of the rows' own chunk; else partial outputs and row sums are added, which `attention` left of them
+  bool complete;    // writes y; else unnormalised partial outputs and their row sums
+  Storage partial;  // of partial outputs
   AddedState state;
   int warpgroups;                            // that multiply; one more loads
   int key_groups;                            // the warpgroups of so many groups share out the tiles of keys of the same rows
@@ -33,13 +33,16 @@ struct AttentionConfig {
 
   /// y is divided by the row sums.
   PHITUNE_DEVICE constexpr bool normalised() const { return sum && complete; }
+  /// Of the accumulators: e, then eight for the row sum.
+  PHITUNE_DEVICE constexpr int columns() const { return e + (sum ? 8 : 0); }
+  PHITUNE_DEVICE constexpr Storage output() const { return complete ? Storage::bf16 : partial; }
 };
 
 PHITUNE_DEVICE constexpr StateProductConfig state_product(const AttentionConfig& c) {
   return {.d = c.d,
           .p = c.p,
           .d_tile = c.state.d_tile,
-          .columns = c.e + (c.sum ? 8 : 0),
+          .columns = c.columns(),
           .m_tiles = c.m_tiles,
           .steps = c.state.steps,
           .batch = c.state.batch};
@@ -57,29 +60,31 @@ struct AttentionLayout {
   int accumulators;  // of a thread and query tile: e columns, then the row sum's
   int slot_bytes;    // of the ring: a stage of the state, or a tile of keys
   int query_stride, query_bytes;
-  int part_bytes;  // what the warpgroups of one further key group leave for the first
+  int part_bytes;      // what the warpgroups of one further key group leave for the first
+  int partial_stride;  // without keys: a row of partial outputs, its sum and gate; padding puts eight rows of pairs in different banks
   int barriers_at, row_gates_at, gates_at, table_at, parts_at, queries_at, ring_at, ones_at, shared_bytes;
 };
 
 PHITUNE_DEVICE constexpr AttentionLayout attention_layout(const AttentionConfig& c) {
   AttentionLayout l{};
-  const KeyTilesLayout tiles = key_tiles_layout(key_tiles(c));
+  const KeyTilesLayout tiles = c.keys ? key_tiles_layout(key_tiles(c)) : KeyTilesLayout{};
   const StateProductLayout state = c.state.added ? state_product_layout(state_product(c)) : StateProductLayout{};
   l.consumers = c.warpgroups * 128;
   l.threads = l.consumers + 128;
   l.row_groups = c.warpgroups / c.key_groups;
   l.block_rows = l.row_groups * c.m_tiles * 64;
-  l.accumulators = tiles.columns / 2;
+  l.accumulators = c.columns() / 2;
   l.slot_bytes = round_up(state.stage_bytes > tiles.stage_bytes ? state.stage_bytes : tiles.stage_bytes, 1024);
   l.query_stride = query_stride(c.d);
   l.query_bytes = l.block_rows * l.query_stride;
   l.part_bytes = l.row_groups * 128 * l.accumulators * 4;
+  l.partial_stride = (c.e + 8) * storage_bytes(c.partial);
   l.barriers_at = 0;
   l.row_gates_at = round_up((2 * c.stages + 2 * c.query_tiles + 2) * 8, 16);
   l.gates_at = l.row_gates_at + c.query_tiles * 16;
-  l.table_at = round_up(l.gates_at + (c.gated ? gates_ahead * tile_keys * 8 : 0), 128);
+  l.table_at = round_up(l.gates_at + (c.keys && c.gated ? gates_ahead * tile_keys * 8 : 0), 128);
   l.parts_at = round_up(l.table_at + state.table_bytes, 128);
-  l.queries_at = l.parts_at + (c.key_groups - 1) * l.part_bytes;
+  l.queries_at = l.parts_at + (c.keys ? (c.key_groups - 1) * l.part_bytes : l.block_rows * l.partial_stride);
   l.ring_at = round_up(l.queries_at + c.query_tiles * l.query_bytes, 1024);
   l.ones_at = l.ring_at + c.stages * l.slot_bytes;
   l.shared_bytes = l.ones_at + (tiles.shared_ones ? tiles.ones_bytes : 0);

@@ -11,10 +11,16 @@ namespace phitune::sm90 {
 
 namespace {
 
-// Constraints are shown a part of a config, and one stage lacks knobs of the other.
+// Constraints are shown a part of a config, and each stage lacks knobs of the others.
 std::int64_t knob(const Config& c, std::string_view name, std::int64_t otherwise) { return c.has(name) ? c.at(name) : otherwise; }
 
-bool adds_state(const StageProblem& s) { return s.stage == Stage::attend_query; }
+bool has_keys(const StageProblem& s) { return s.stage != Stage::query_state; }
+bool adds_state(const StageProblem& s) { return s.stage != Stage::attention; }
+bool has_knob(const StageProblem& s, std::string_view name) {
+  if (name == "key_groups") return !adds_state(s);
+  if (name == "steps" || name == "batch") return adds_state(s);
+  return name != "score_sets" || has_keys(s);
+}
 bool is_complete(const StageProblem& s) { return adds_state(s) || s.shape.fusion == Fusion::quadratic; }
 std::int64_t tokens(const StageProblem& s) { return s.shape.fusion == Fusion::quadratic ? s.problem.t : std::min(s.shape.chunk, s.problem.t); }
 std::int64_t threads(const Config& c) { return (c.at("warpgroups") + 1) * 128; }
@@ -35,36 +41,40 @@ std::int64_t consumer_registers(const Config& c) {
 }
 
 // The larger of what the two phases need beside the accumulators. With the state: two batches of fragments, features of this group's last
-// tile and the next's, scalars. With keys: scores, weights of two steps, queries.
+// tile and the next's, scalars. With keys: scores, weights of two steps, queries. (Partial outputs are added when the products are done.)
 std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_queries) {
-  const std::int64_t m_tiles = c.at("m_tiles"), batch = knob(c, "batch", 1);
+  const std::int64_t m_tiles = c.at("m_tiles"), batch = knob(c, "batch", 1), score_sets = knob(c, "score_sets", 0);
   const std::int64_t accumulators = m_tiles * (s.problem.e + (s.problem.normalisation == Normalisation::sum ? 8 : 0)) / 2;
-  const std::int64_t keys = c.at("score_sets") * tile_keys / 2 + 2 * tile_keys / 4 + (held_queries ? m_tiles : 1) * s.problem.d / 4;
+  const std::int64_t keys = score_sets * tile_keys / 2 + 2 * tile_keys / 4 + (held_queries ? m_tiles : 1) * s.problem.d / 4;
   if (!adds_state(s)) return accumulators + keys + 24;
   // (With wide rows the sums for all features of a tile instead of that many features.)
   const std::int64_t state = has_wide_rows(s) ? m_tiles * (s.shape.d_tile * s.problem.e / 2 + 16)
                                               : m_tiles * (2 * batch * 4 + 2 * s.shape.d_tile + 2 * (2 + s.problem.p - 1));
-  return accumulators + std::max(state, keys) + 20 + (c.at("score_sets") == 2 ? 12 + 8 * batch : 2 * batch);
+  return accumulators + std::max(state, keys) + 20 + (score_sets == 2 ? 12 + 8 * batch : 2 * batch);
 }
 
 }  // namespace
 
-std::vector<Knob> attention_knobs(const DeviceInfo& device) {
-  return {{"warpgroups", {1, 2, 3}, "warpgroups that multiply; one more loads"},
-          {"m_tiles", {1, 2}, "64-row query tiles per warpgroup"},
-          {"stages", {2, 3, 4, 6, 8}, "stages of the ring in shared memory"},
-          {"score_sets", {1, 2}, "with 2, the next scores are computed while weights are formed of these"},
-          {"query_tiles", {1, 2}, "tiles of queries in shared memory: with 2, the next work's come while this one's are used"},
-          {"min_blocks", {1, 2, 3}, "blocks per multiprocessor that the registers must allow; as many share the works"},
-          {"blocks",
-           {0, std::max(1, device.multiprocessors)},
-           "0: a block for every piece of work; else that many times min_blocks share them"}};
+std::vector<Knob> attention_knobs(const StageProblem& s, const DeviceInfo& device) {
+  std::vector<Knob> knobs = {
+      {"warpgroups", {1, 2, 3}, "warpgroups that multiply; one more loads"},
+      {"key_groups", {1, 2, 3}, "groups of warpgroups that share out the keys of the same rows"},
+      {"m_tiles", {1, 2}, "64-row query tiles per warpgroup"},
+      {"steps", {4, 8, 12, 16}, "k16 steps of the state per stage of the ring"},
+      {"batch", {1, 2, 4}, "k16 steps of phi(q) that are formed while the batch before is multiplied"},
+      {"stages", {2, 3, 4, 6, 8}, "stages of the ring in shared memory"},
+      {"score_sets", {1, 2}, "with 2, the next scores are computed while weights are formed of these"},
+      {"query_tiles", {1, 2}, "tiles of queries in shared memory: with 2, the next work's come while this one's are used"},
+      {"min_blocks", {1, 2, 3}, "blocks per multiprocessor that the registers must allow; as many share the works"},
+      {"blocks", {0, std::max(1, device.multiprocessors)}, "0: a block for every piece of work; else that many times min_blocks share them"}};
+  std::erase_if(knobs, [s](const Knob& knob) { return !has_knob(s, knob.name); });
+  return knobs;
 }
 
 std::vector<Constraint> attention_constraints(const StageProblem& s, const DeviceInfo& device) {
   std::vector<Constraint> constraints = {{"a group of warpgroups holds two tiles of keys when it waits for a third",
            {"m_tiles", "stages", "key_groups"},
-           [](const Config& c) { return c.at("m_tiles") > 1 || c.at("stages") > 2 * knob(c, "key_groups", 1); }},
+           [s](const Config& c) { return !has_keys(s) || c.at("m_tiles") > 1 || c.at("stages") > 2 * knob(c, "key_groups", 1); }},
           {"a block has more query rows than a chunk has tokens",
            {"warpgroups", "key_groups", "m_tiles"},
            [s](const Config& c) { return block_rows(c) <= std::max<std::int64_t>(64, tokens(s)); }},
@@ -80,7 +90,8 @@ std::vector<Constraint> attention_constraints(const StageProblem& s, const Devic
           {"the loading threads need more registers than the kernel starts with",
            {"warpgroups", "min_blocks"},
            [](const Config& c) { return loader_registers <= register_budget(threads(c), c.at("min_blocks")); }},
-          {"accumulators, and fragments or scores and weights, exceed the registers of a thread",
+          {has_keys(s) ? "accumulators, and fragments or scores and weights, exceed the registers of a thread"
+                       : "accumulators, fragments and query features exceed the registers of a thread",
            {"warpgroups", "m_tiles", "score_sets", "batch", "min_blocks"},
            [s](const Config& c) { return needed_registers(s, c, false) <= consumer_registers(c); }},
           {fmt::format("shared memory of min_blocks blocks exceeds {} KiB of a multiprocessor, or {} KiB per block",
@@ -91,21 +102,19 @@ std::vector<Constraint> attention_constraints(const StageProblem& s, const Devic
              return bytes <= device.shared_per_block && c.at("min_blocks") * (bytes + reserved_shared) <= device.shared_per_multiprocessor;
            }}};
   for (Constraint& constraint : constraints)
-    std::erase_if(constraint.knobs, [s](const std::string& name) {
-      return adds_state(s) ? name == "key_groups" : name == "steps" || name == "batch";
-    });
+    std::erase_if(constraint.knobs, [s](const std::string& name) { return !has_knob(s, name); });
   return constraints;
 }
 
 AttentionConfig attention_config(const StageProblem& s, const Config& c) {
-  const bool whole = c.has("score_sets") && c.has("min_blocks");
   return {.d = static_cast<int>(s.problem.d),
           .e = static_cast<int>(s.problem.e),
           .p = static_cast<int>(s.problem.p),
           .gated = s.problem.gated,
           .sum = s.problem.normalisation == Normalisation::sum,
+          .keys = has_keys(s),
           .complete = is_complete(s),
-          .output = storage_of(is_complete(s) ? s.problem.dtype : s.shape.partial),
+          .partial = storage_of(s.shape.partial),
           .state = {.added = adds_state(s),
                     .d_tile = static_cast<int>(adds_state(s) ? s.shape.d_tile : 0),
                     .steps = static_cast<int>(knob(c, "steps", 0)),
@@ -115,29 +124,28 @@ AttentionConfig attention_config(const StageProblem& s, const Config& c) {
           .m_tiles = static_cast<int>(c.at("m_tiles")),
           .stages = static_cast<int>(c.at("stages")),
           .score_sets = static_cast<int>(knob(c, "score_sets", 1)),
-          .held_queries = whole && needed_registers(s, c, true) <= consumer_registers(c),
+          .held_queries = c.has("score_sets") && c.has("min_blocks") && needed_registers(s, c, true) <= consumer_registers(c),
           .query_tiles = static_cast<int>(c.at("query_tiles")),
-          .consumer_registers = static_cast<int>(whole ? consumer_registers(c) : 0),
+          .consumer_registers = static_cast<int>(c.has("min_blocks") ? consumer_registers(c) : 0),
           .loader_registers = static_cast<int>(loader_registers)};
 }
 
 std::string attention_source(const StageProblem& s, const Config& c) {
   const AttentionConfig k = attention_config(s, c);
-  const char* const output = k.output == Storage::fp32 ? "fp32" : k.output == Storage::fp16 ? "fp16" : "bf16";
   return fmt::format(
       "#include \"kernel_templates/sm90/attention.cuh\"\n"
       "extern \"C\" __global__ void __launch_bounds__({threads}, {min_blocks})\n"
       "    phitune_kernel(const __grid_constant__ phitune::Args args) {{\n"
       "  phitune::sm90::attention<phitune::sm90::AttentionConfig{{.d = {d}, .e = {e}, .p = {p}, .gated = {gated}, .sum = {sum},\n"
-      "      .complete = {complete}, .output = phitune::Storage::{output},\n"
+      "      .keys = {keys}, .complete = {complete}, .partial = phitune::Storage::{partial},\n"
       "      .state = {{.added = {added}, .d_tile = {d_tile}, .steps = {steps}, .batch = {batch}}}, .warpgroups = {warpgroups},\n"
       "      .key_groups = {key_groups}, .m_tiles = {m_tiles}, .stages = {stages}, .score_sets = {score_sets}, .held_queries = {held},\n"
       "      .query_tiles = {query_tiles}, .consumer_registers = {consumer}, .loader_registers = {loader}}}>(args);\n"
       "}}\n",
       fmt::arg("threads", threads(c)), fmt::arg("min_blocks", c.at("min_blocks")), fmt::arg("d", k.d), fmt::arg("e", k.e),
-      fmt::arg("p", k.p), fmt::arg("gated", k.gated), fmt::arg("sum", k.sum), fmt::arg("complete", k.complete),
-      fmt::arg("output", output), fmt::arg("added", k.state.added), fmt::arg("d_tile", k.state.d_tile),
-      fmt::arg("steps", k.state.steps), fmt::arg("batch", k.state.batch), fmt::arg("warpgroups", k.warpgroups),
+      fmt::arg("p", k.p), fmt::arg("gated", k.gated), fmt::arg("sum", k.sum), fmt::arg("keys", k.keys),
+      fmt::arg("complete", k.complete), fmt::arg("partial", to_string(s.shape.partial)), fmt::arg("added", k.state.added),
+      fmt::arg("d_tile", k.state.d_tile), fmt::arg("steps", k.state.steps), fmt::arg("batch", k.state.batch), fmt::arg("warpgroups", k.warpgroups),
       fmt::arg("key_groups", k.key_groups), fmt::arg("m_tiles", k.m_tiles), fmt::arg("stages", k.stages),
       fmt::arg("score_sets", k.score_sets), fmt::arg("held", k.held_queries), fmt::arg("query_tiles", k.query_tiles),
       fmt::arg("consumer", k.consumer_registers), fmt::arg("loader", k.loader_registers));

@@ -1,4 +1,5 @@
-// Host side of attention.cuh, which is the kernel of two stages: `attention`, and `attend_query`, where the state is added.
+// Host side of attention.cuh, which is the kernel of three stages: `attention`, which has keys; `query_state`, which has the state before the
+// chunk and adds what `attention` left; and `attend_query`, which has both.
 #pragma once
 
 #include <string>
@@ -9,11 +10,11 @@
 
 namespace phitune::sm90 {
 
-/// Knobs and constraints that both stages have.
-[[nodiscard]] std::vector<Knob> attention_knobs(const DeviceInfo& device);
+/// A stage's knobs, and the constraints that all three have.
+[[nodiscard]] std::vector<Knob> attention_knobs(const StageProblem& problem, const DeviceInfo& device);
 [[nodiscard]] std::vector<Constraint> attention_constraints(const StageProblem& problem, const DeviceInfo& device);
 
-/// The kernel of a config of either stage.
+/// The kernel of a stage's config.
 [[nodiscard]] AttentionConfig attention_config(const StageProblem& problem, const Config& config);
 [[nodiscard]] std::string attention_source(const StageProblem& problem, const Config& config);
 [[nodiscard]] Launch attention_launch(const StageProblem& problem, const Config& config);

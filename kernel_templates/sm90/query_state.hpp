@@ -1,4 +1,4 @@
-// Host side of query_state.cuh.
+// Host side of attention.cuh where the state is added to what `attention` left.
 #pragma once
 
 #include "kernel_templates/stage_template.hpp"
