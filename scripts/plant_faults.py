@@ -35,6 +35,8 @@ ATTENTION = "key_tile=32 m_tiles=1 min_blocks=1 q_registers=1 stages=3 warps=4"
 WIDE = "b1 t400 hq2 hk1 d32 p2 bf16 gated"
 MANY = "b9 t128 hq8 hk1 d16 p2 bf16 gated"
 HOPPER = "b1 t170 hq2 hk1 d64 p2 bf16 gated"
+PERSISTENT = "b9 t170 hq8 hk1 d32 p2 bf16 gated"
+BLOCKS = "batch=1 blocks=132 m_tiles=1 min_blocks=1 query_tiles=2 stages=2 steps=4 warpgroups=1"
 CORES = "expand_mma c64 d_tile8 state_bf16 partial_bf16 sm90"
 TWO_SETS = "blocks=0 m_tiles=2 min_blocks=1 prefetch=2 stages=2 token_tile=64 warpgroups=1"
 OVERLAPPED = "batch=2 blocks=0 m_tiles=1 min_blocks=1 query_tiles=1 score_sets=2 stages=3 steps=8 warpgroups=2"
@@ -94,10 +96,11 @@ FAULTS = [
           "args.t + end - 1];", "args.t + end - 2];", "plan"),
     fault("unordered_totals", "warps read each other's totals without a barrier", "sm80/gates.cuh", "    block_barrier();\n", "", "gates",
           "b1 t400 h1 d32 p2 bf16 gated", LONG, None, 4),
-    fault("wrong_phase", "the feeding warp waits for the wrong parity of an empty slot", "sm90/query_state.cuh",
-          "barrier_wait(empty(slot), phase_of(stage) ^ 1);", "barrier_wait(empty(slot), phase_of(stage));", "query_state", HOPPER, CORES),
-    fault("too_few_bytes", "a barrier that expects half of the bytes of its bulk copy", "sm90/query_state.cuh",
-          "barrier_arrive_expect(full(slot), State::L.stage_bytes);", "barrier_arrive_expect(full(slot), State::L.stage_bytes / 2);", "query_state", HOPPER, CORES),
+    fault("wrong_phase", "the loading threads wait for the wrong parity of an empty slot", "sm90/attention_loader.cuh",
+          "barrier_wait(Block::empty(turn), Block::phase_of(turn) ^ 1);", "barrier_wait(Block::empty(turn), Block::phase_of(turn));", "query_state", HOPPER, CORES),
+    fault("too_few_bytes", "a barrier that expects half of the bytes of its bulk copy", "sm90/attention_loader.cuh",
+          "barrier_arrive_expect(Block::full(turn), State::L.stage_bytes);", "barrier_arrive_expect(Block::full(turn), State::L.stage_bytes / 2);", "query_state", HOPPER,
+          CORES),
     fault("missing_product_wait", "accumulators are read while their product is in flight", "sm90/state_product.cuh",
           "    wgmma_wait<0>();\n", "", "query_state", HOPPER, CORES),
     fault("missing_product_fence", "registers go into a product without a fence", "sm90/state_product.cuh", "        wgmma_fence();\n", "",
@@ -109,12 +112,17 @@ FAULTS = [
           "first + n * 8 - 8 * h < 0 ? weight.x : 0.0f, first + n * 8 - 8 * h < -1 ? weight.y : 0.0f};", "attend_query", HOPPER, FUSED),
     fault("early_release", "a slot of the ring is given back while the product that reads it is in flight", "sm90/key_tiles.cuh",
           "    if ((M == 1 || Odd == 0) && tile > 0) ring.release(tile - 1);", "    if (M == 1 || Odd == 0) ring.release(tile);", "attend_query", "b1 t700 hq2 hk1 d64 p2 bf16 gated", "attend_query c512 d_tile8 state_bf16 sm90", OVERLAPPED),
-    fault("missing_gate_wait", "a gate is read before its copy has landed", "sm90/attention.cuh",
+    fault("missing_gate_wait", "a gate is read before its copy has landed", "sm90/attention_loader.cuh",
           "      if constexpr (C.gated) cp_async_wait<gates_ahead - 1>();\n", "", "attention", "b1 t700 h1 d64 p2 bf16 gated", WHOLE),
     fault("unawaited_part", "what another key group leaves is read without waiting for it", "sm90/attention.cuh",
-          "    barrier_wait(parts_full(), work & 1);\n", "", "attention", WIDE, WHOLE, GROUPED),
+          "    barrier_wait(Block::parts_full(), query_turn & 1);\n    PHITUNE_UNROLL\n    for (int group", "    PHITUNE_UNROLL\n    for (int group", "attention", WIDE,
+          WHOLE, GROUPED),
     fault("reused_part", "a key group overwrites what the first has not read yet", "sm90/attention.cuh",
-          "      barrier_wait(parts_empty(), (work & 1) ^ 1);\n", "", "attention", MANY, WHOLE, GROUPED.replace("blocks=0", "blocks=132")),
+          "      barrier_wait(Block::parts_empty(), (query_turn & 1) ^ 1);\n", "", "attention", MANY, WHOLE, GROUPED.replace("blocks=0", "blocks=132")),
+    fault("unawaited_partials", "partial outputs are read before their copies have landed", "sm90/attention.cuh",
+          "    barrier_wait(Block::parts_full(), query_turn & 1);\n    PHITUNE_UNROLL\n    for (int i", "    PHITUNE_UNROLL\n    for (int i", "query_state", PERSISTENT, CORES, BLOCKS),
+    fault("reused_partials", "the next work's partial outputs are copied over those that have not been read yet", "sm90/attention_loader.cuh",
+          "    barrier_wait(Block::parts_empty(), (query_turn & 1) ^ 1);\n", "", "query_state", PERSISTENT, CORES, BLOCKS),
     fault("unwritten_update", "what other blocks write is read without waiting for them", "sm90/update_scan.cuh",
           "ahead.there += wait_for_counts(ahead.counters + ahead.there, needed - ahead.there, L.slice_blocks);", "ahead.there = needed;", "update_scan", HOPPER, SCANNED),
     fault("told_too_early", "a block says that it has written before its warps have", "sm90/update_scan.cuh",

@@ -1,7 +1,10 @@
-// The quadratic form on Hopper, inside chunks or over all of t, alone (`attention`) or with the state before the chunk (`attend_query`):
+// The quadratic form on Hopper and the state before the chunk:
 //   sum_j w_ij v_j + exp(G_i) phi(q_i) S    over the keys j <= i of the chunk, w_ij = (q_i.k_j)^p exp(G_i - G_j),
-// divided by the same sum of weights and of phi(q_i) z, in normal space: no running maximum, no logarithm. Alone inside chunks it leaves
-// partial outputs and row sums; else nothing but y leaves the block.
+// divided by the same sum of weights and of phi(q_i) z, in normal space: no running maximum, no logarithm. It is the kernel of three
+// stages:
+//   attention      the keys alone, inside chunks or over all of t; inside chunks it leaves partial outputs and row sums;
+//   query_state    the state, and what `attention` left;
+//   attend_query   both at once, where nothing but y leaves the block.
 //
 // A work is 64 query rows per m tile of each warpgroup, of one head and chunk. The accumulators take, in this order:
 //   phi(q) S, with the denominator as eight columns more;
@@ -10,10 +13,11 @@
 //   times exp(G_i - G_ref), row by row, which cancels under normalisation.
 // Where gates fall too steeply among the rows, their factors come before those keys, whose weights then have exp(G_i - G_j) each. S
 // carries scale^p and the other weights do not, so phi(q) S is divided by it; it cancels under normalisation.
+// Without keys there is no G_ref: phi(q) S times exp(G_i), plus the partial outputs, and the row sums in the denominator's columns.
 //
-// One warpgroup loads: queries, then the stages of S by bulk copies and the tiles of keys by cp.async, all through one ring. Blocks are
-// persistent: loading goes on through the ends of works. Where there are few works, several groups of warpgroups share out the keys of
-// the same rows; sums of weights are all there is to bring together.
+// One warpgroup loads: queries, then the stages of S by bulk copies and the tiles of keys by cp.async, all through one ring; partial
+// outputs while S is multiplied. Blocks are persistent: loading goes on through the ends of works. Where there are few works, several
+// groups of warpgroups share out the keys of the same rows; sums of weights are all there is to bring together.
 #pragma once
 
 #include "kernel_templates/common/fragments.cuh"
@@ -47,8 +51,8 @@ struct Attention {
   PHITUNE_DEVICE static int row_group() { return warp() / 4 % L.row_groups; }
   PHITUNE_DEVICE static int key_group() { return warp() / 4 / L.row_groups; }
 
-  /// The stages of the state, from turn `base` of the ring on. (Only products read them, so a warp's lanes have nothing to tell each other when
-  /// it releases one; with a barrier among them ptxas may serialise the products.)
+  /// The stages of the state, from turn `base` of the ring on. (Only products read them, so a warp's lanes have nothing to tell each other
+  /// when it releases one; with a barrier among them ptxas may serialise the products.)
   struct Stages {
     int base;
     PHITUNE_DEVICE const char* stage(int i) const { return Block::slot(base + i); }
@@ -110,7 +114,8 @@ struct Attention {
 
   /// Tiles [begin, end) of the first query tile, and up to end + m_tiles - 1 of the last.
   template <class Weigh>
-  PHITUNE_DEVICE static void walk_in_turn(Accumulators& acc, const char* query_tile, int begin, int end, const KeyRing& ring, const Weigh& weigh) {
+  PHITUNE_DEVICE static void walk_in_turn(Accumulators& acc, const char* query_tile, int begin, int end, const KeyRing& ring,
+                                          const Weigh& weigh) {
     const auto read = [&](typename Tiles::Queries& q, int m) { load_fragments(q, query_tile, m); };
     Tiles::template walk_in_turn<0>(acc, read, begin, end, ring, weigh);
     if constexpr (C.m_tiles > 1) Tiles::template walk_in_turn<C.m_tiles - 1>(acc, read, end, end + C.m_tiles - 1, ring, weigh);
@@ -132,7 +137,8 @@ struct Attention {
       Tiles::template walk<C.score_sets, C.held_queries>(acc, read, ring.count(own), ring, before, diagonal);
       if constexpr (C.gated && !C.normalised()) {
         PHITUNE_UNROLL
-        for (int m = 0; m < C.m_tiles; ++m) scale(acc[m], {gate_weight(row_gate(m, 0), at.reference), gate_weight(row_gate(m, 1), at.reference)});
+        for (int m = 0; m < C.m_tiles; ++m)
+          scale(acc[m], {gate_weight(row_gate(m, 0), at.reference), gate_weight(row_gate(m, 1), at.reference)});
       }
       return;
     }
@@ -152,7 +158,8 @@ struct Attention {
   PHITUNE_DEVICE bool multiply(Accumulators& acc) {
     barrier_wait(Block::queries_full(query_turn), query_turn / C.query_tiles & 1);
     const char* const query_tile = Block::queries(query_turn);
-    if constexpr (C.keys) at.set_reference(C.gated ? Block::row_gates(query_turn)[0] : F2{}, C.gated ? Block::row_gates(query_turn)[1] : F2{});
+    if constexpr (C.keys)
+      at.set_reference(C.gated ? Block::row_gates(query_turn)[0] : F2{}, C.gated ? Block::row_gates(query_turn)[1] : F2{});
     PHITUNE_UNROLL
     for (int m = 0; m < C.m_tiles; ++m) set_zero(acc[m]);
     if constexpr (C.state.added) add_state(acc, query_tile);
@@ -192,7 +199,7 @@ struct Attention {
     turn += at.tiles;
   }
 
-  /// acc = exp(G_i) acc, and what an earlier kernel found of the keys.
+  /// Instead of keys: acc = exp(G_i) acc, and what `attention` left of the rows.
   PHITUNE_DEVICE void add_partials(Accumulators& acc) const {
     const int t = lane() % 4;
     barrier_wait(Block::parts_full(), query_turn & 1);
@@ -208,7 +215,7 @@ struct Attention {
         pair[0] = factor * pair[0] + partial.x, pair[1] = factor * pair[1] + partial.y;
       }
       if constexpr (C.sum) {
-        // (Spread over the quad's columns: one has the row's sum.)
+        // (The denominator is spread over the quad's columns: one of them takes the row's sum.)
         float* const pair = acc[m] + accumulators - 4 + 2 * h;
         pair[0] = factor * pair[0] + (t == 0 ? terms.sum : 0.0f), pair[1] *= factor;
       }
@@ -274,7 +281,8 @@ struct Attention {
       const bool valid = row < at.length;
       char* to;
       if constexpr (C.complete)
-        to = static_cast<char*>(args.y) + (at.batch * args.y_strides.b + (at.start + row) * args.y_strides.t + at.head * args.y_strides.h) * 2;
+        to = static_cast<char*>(args.y) +
+             (at.batch * args.y_strides.b + (at.start + row) * args.y_strides.t + at.head * args.y_strides.h) * 2;
       else
         to = static_cast<char*>(args.partial) + (at.head_row() + row) * (C.e * storage_bytes(C.partial));
       write_row(to, acc, h, factor[h], valid);
@@ -300,7 +308,8 @@ struct Attention {
       PHITUNE_UNROLL
       for (int n = 0; n < C.e / 8; ++n) {
         if (valid)
-          store_pair<C.output()>(to + (n * 8 + 2 * t) * storage_bytes(C.output()), acc[4 * n + 2 * h] * factor, acc[4 * n + 2 * h + 1] * factor);
+          store_pair<C.output()>(to + (n * 8 + 2 * t) * storage_bytes(C.output()), acc[4 * n + 2 * h] * factor,
+                                 acc[4 * n + 2 * h + 1] * factor);
       }
     }
   }

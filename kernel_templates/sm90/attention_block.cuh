@@ -1,5 +1,5 @@
-// What both sides of a block of the Hopper attention kernel know, the warpgroup that loads and those that multiply: the piece of work, what
-// lies where in shared memory, and the barriers.
+// What both sides of a block of the Hopper attention kernel (attention.cuh) know, the warpgroup that loads and those that multiply: the
+// piece of work, what lies where in shared memory, and the barriers.
 #pragma once
 
 #include "kernel_templates/common/args.cuh"
@@ -15,9 +15,9 @@ struct AttentionBlock {
   using State = StateProduct<state_product(C)>;  // where C.state.added
   using Tiles = KeyTiles<key_tiles(C)>;
   static constexpr int keys = tile_keys, warpgroup_rows = 64 * C.m_tiles;
-  // Half of the loading warpgroup copies; the other half does what belongs to the keys beside their copies, a key each, or copies what an
-  // earlier kernel found of them. So neither waits for the other. Arrivals that fill a slot: each thread that has something to bring there,
-  // when its copies have landed or what it writes is there.
+  // Half of the loading warpgroup copies states and keys; the other half marks the keys with what they have beside their copies, a key
+  // each, or, without keys, copies what `attention` left. So neither waits for the other. Arrivals that fill a slot: each thread that
+  // brings something there, when its copies have landed or what it writes is there.
   static constexpr int copiers = Tiles::copiers, markers = keys;
   static constexpr bool marked = C.keys && (C.gated || (C.sum && !Tiles::L.shared_ones));
   static constexpr int slot_arrivals = copiers + (marked ? markers : 0);
@@ -84,8 +84,8 @@ struct AttentionBlock {
     return true;
   }
 
-  // G_ref and the gate of the last row, which decide whether gates may be split. The loading threads read them from memory and copy them beside
-  // the queries, for the others, who would have to wait for memory.
+  // G_ref and the gate of the last row, which decide whether gates may be split. The loading threads read them from memory and copy them
+  // beside the queries, for the others, who would have to wait for memory.
   PHITUNE_DEVICE int last_row() const { return (first + L.block_rows < length ? first + L.block_rows : length) - 1; }
   PHITUNE_DEVICE const F2* reference_gate() const { return chunk_gates() + (whole > 0 ? whole * keys - 1 : 0); }
   PHITUNE_DEVICE void set_reference(F2 reference_gate, F2 last_gate) {
@@ -108,7 +108,7 @@ struct AttentionBlock {
   PHITUNE_DEVICE static Barrier* empty(int turn) { return barrier(C.stages + slot_of(turn)); }
   PHITUNE_DEVICE static Barrier* queries_full(int turn) { return barrier(2 * C.stages + turn % C.query_tiles); }
   PHITUNE_DEVICE static Barrier* queries_empty(int turn) { return barrier(2 * C.stages + C.query_tiles + turn % C.query_tiles); }
-  // Of what other key groups leave, or what an earlier kernel left.
+  // Of what the other key groups leave for the first, or what `attention` left.
   PHITUNE_DEVICE static Barrier* parts_full() { return barrier(2 * C.stages + 2 * C.query_tiles); }
   PHITUNE_DEVICE static Barrier* parts_empty() { return barrier(2 * C.stages + 2 * C.query_tiles + 1); }
 

@@ -18,7 +18,7 @@ struct AttentionConfig {
   int d, e, p;
   bool gated;
   bool sum;         // row sums are needed
-  bool keys;        // of the rows' own chunk; else partial outputs and row sums are added, which `attention` left of them
+  bool keys;        // of the rows' own chunk; else what `attention` left of them is added: partial outputs, row sums
   bool complete;    // writes y; else unnormalised partial outputs and their row sums
   Storage partial;  // of partial outputs
   AddedState state;
@@ -51,8 +51,8 @@ PHITUNE_DEVICE constexpr KeyTilesConfig key_tiles(const AttentionConfig& c) {
   return {.d = c.d, .e = c.e, .p = c.p, .gated = c.gated, .ones = c.sum};
 }
 
-/// So many tiles before their keys the gates of the keys are asked for, in a ring of their own: unlike a copied tile, a gate is needed by the
-/// thread that loads it.
+/// So many tiles before their keys the gates of the keys are asked for, in a ring of their own: unlike a copied tile, a gate is needed by
+/// the thread that loads it.
 inline constexpr int gates_ahead = 8;
 
 struct AttentionLayout {

@@ -34,6 +34,12 @@ std::int64_t works(const StageProblem& s, const Config& c) {
 // Addresses of copies, and loop state.
 constexpr std::int64_t loader_registers = 40;
 
+// What ptxas asks for to compile a product at all.
+std::int64_t product_registers(const StageProblem& s) {
+  const std::int64_t abreast = adds_state(s) && has_wide_rows(s) ? s.shape.d_tile : 1;
+  return abreast * state_columns(s.problem) / 2 + 30;
+}
+
 // What the warpgroups that multiply may have once the loading one has given its share away.
 std::int64_t consumer_registers(const Config& c) {
   const std::int64_t pool = (c.at("warpgroups") + 1) * register_budget(threads(c), c.at("min_blocks"));
@@ -44,8 +50,9 @@ std::int64_t consumer_registers(const Config& c) {
 // tile and the next's, scalars. With keys: scores, weights of two steps, queries. (Partial outputs are added when the products are done.)
 std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_queries) {
   const std::int64_t m_tiles = c.at("m_tiles"), batch = knob(c, "batch", 1), score_sets = knob(c, "score_sets", 0);
-  const std::int64_t accumulators = m_tiles * (s.problem.e + (s.problem.normalisation == Normalisation::sum ? 8 : 0)) / 2;
-  const std::int64_t keys = score_sets * tile_keys / 2 + 2 * tile_keys / 4 + (held_queries ? m_tiles : 1) * s.problem.d / 4;
+  const std::int64_t accumulators = m_tiles * state_columns(s.problem) / 2;
+  const std::int64_t keys =
+      has_keys(s) ? score_sets * tile_keys / 2 + 2 * tile_keys / 4 + (held_queries ? m_tiles : 1) * s.problem.d / 4 : 0;
   if (!adds_state(s)) return accumulators + keys + 24;
   // (With wide rows the sums for all features of a tile instead of that many features.)
   const std::int64_t state = has_wide_rows(s) ? m_tiles * (s.shape.d_tile * s.problem.e / 2 + 16)
@@ -87,9 +94,11 @@ std::vector<Constraint> attention_constraints(const StageProblem& s, const Devic
           {"a block with one piece of work has no next queries",
            {"query_tiles", "blocks"},
            [](const Config& c) { return c.at("query_tiles") == 1 || c.at("blocks") != 0; }},
-          {"the loading threads need more registers than the kernel starts with",
+          {"the loading threads, or one product, need more registers than the kernel starts with",
            {"warpgroups", "min_blocks"},
-           [](const Config& c) { return loader_registers <= register_budget(threads(c), c.at("min_blocks")); }},
+           [s](const Config& c) {
+             return std::max(loader_registers, product_registers(s)) <= register_budget(threads(c), c.at("min_blocks"));
+           }},
           {has_keys(s) ? "accumulators, and fragments or scores and weights, exceed the registers of a thread"
                        : "accumulators, fragments and query features exceed the registers of a thread",
            {"warpgroups", "m_tiles", "score_sets", "batch", "min_blocks"},

@@ -1,5 +1,5 @@
-// The warpgroup of the Hopper attention kernel that loads, for all works of its block: queries, then the stages of the state by bulk copies
-// and the tiles of keys by cp.async, all through one ring, or, without keys, what an earlier kernel left of the rows.
+// The warpgroup of the Hopper attention kernel (attention.cuh) that loads, for all works of its block: queries, then the stages of the
+// state by bulk copies and the tiles of keys by cp.async, all through one ring; without keys, what `attention` left of the rows.
 #pragma once
 
 #include "kernel_templates/sm90/attention_block.cuh"
@@ -31,10 +31,12 @@ struct AttentionLoader {
       });
     } else {
       at.each_work([this] {
-        if constexpr (C.keys)
+        if constexpr (C.keys) {
           load_marks();
-        else
-          load_queries(), load_partials();
+        } else {
+          load_queries();
+          load_partials();
+        }
         ++query_turn;
       });
     }
@@ -87,14 +89,15 @@ struct AttentionLoader {
     cp_async_4(&target->y, &source->y, true);
   }
 
-  /// Starts copying what an earlier kernel left of the rows, a product's time before it is added. By the half that does not copy the state,
-  /// so that it need not wait for the ring. (Terms of rows that do not exist are left as they are: nobody writes what comes of them.)
+  /// Starts copying what `attention` left of the rows, once that of the work before has been added: a product's time before it is needed.
+  /// By the half that does not copy the state, so that it need not wait for the ring. (Terms of rows that do not exist are left as they
+  /// are: what comes of them is not written.)
   PHITUNE_DEVICE void load_partials() const {
     constexpr int row_bytes = C.e * storage_bytes(C.partial);
     const i64 first_row = at.head_row() + at.first;
     barrier_wait(Block::parts_empty(), (query_turn & 1) ^ 1);
-    copy_rows<row_bytes / 16, Block::markers>(Block::partials(0), L.partial_stride, static_cast<const char*>(at.args.partial) + first_row * row_bytes,
-                                              row_bytes, marker());
+    copy_rows<row_bytes / 16, Block::markers>(Block::partials(0), L.partial_stride,
+                                              static_cast<const char*>(at.args.partial) + first_row * row_bytes, row_bytes, marker());
     PHITUNE_NO_UNROLL
     for (int row = marker(); row < L.block_rows && at.first + row < at.length; row += Block::markers) {
       typename Block::RowTerms* const terms = Block::row_terms(row);
@@ -131,8 +134,10 @@ struct AttentionLoader {
 
   PHITUNE_DEVICE void copy_tiles() {
     const Args& args = at.args;
-    const u16* k = static_cast<const u16*>(args.k) + at.batch * args.k_strides.b + at.kv_head * args.k_strides.h + at.start * args.k_strides.t;
-    const u16* v = static_cast<const u16*>(args.v) + at.batch * args.v_strides.b + at.kv_head * args.v_strides.h + at.start * args.v_strides.t;
+    const u16* k =
+        static_cast<const u16*>(args.k) + at.batch * args.k_strides.b + at.kv_head * args.k_strides.h + at.start * args.k_strides.t;
+    const u16* v =
+        static_cast<const u16*>(args.v) + at.batch * args.v_strides.b + at.kv_head * args.v_strides.h + at.start * args.v_strides.t;
     PHITUNE_NO_UNROLL
     for (int tile = 0; tile < at.tiles; ++tile, ++turn) {
       barrier_wait(Block::empty(turn), Block::phase_of(turn) ^ 1);

@@ -116,20 +116,21 @@ TEST(Experience, WithTooLittleOfItTheModelDecides) {
 }
 
 TEST(TimeModel, FillsTheDeviceByHand) {
-  Config config{{"warpgroups", 2}, {"m_tiles", 1}, {"steps", 8}, {"batch", 2}, {"stages", 2}, {"min_blocks", 1}};
+  const Config config{{"warpgroups", 2}, {"m_tiles", 1}, {"steps", 8},      {"batch", 2},
+                      {"stages", 2},     {"query_tiles", 1}, {"min_blocks", 1}, {"blocks", 132}};
   const DeviceInfo device = synthetic_info();
   const Launch launch = stage_template(headline.stage, headline.path).launch(headline, config);
   Filling filling = filling_of(headline, config, device);
-  // 8 heads x 64 chunks x 1024 / 128 blocks of 288 threads.
+  // 8 heads x 64 chunks x 1024 / 128 works, which 132 blocks of 384 threads share.
   EXPECT_EQ(filling.pieces, 8 * 64 * 8);
   const double by_shared = std::floor(228. * 1024 / (launch.dynamic_shared_bytes + 1024));
-  EXPECT_EQ(filling.resident, std::min(by_shared, std::floor(2048. / 288)));
-  EXPECT_EQ(filling.warps, filling.resident * 9);
+  EXPECT_EQ(filling.resident, std::min(by_shared, std::floor(2048. / 384)));
+  EXPECT_EQ(filling.warps, filling.resident * 12);
   EXPECT_DOUBLE_EQ(filling.waves, filling.pieces / (132 * filling.resident));
   EXPECT_DOUBLE_EQ(filling.utilisation, filling.waves / std::ceil(filling.waves));
-  filling = filling_of(headline, config, device, 200);
-  EXPECT_EQ(filling.resident, 1) << "65536 registers hold one block of 288 threads with 200 each";
-  EXPECT_GT(model_ms(headline, config, device, 200), model_ms(headline, config, device));
+  filling = filling_of(headline, config, device, 100);
+  EXPECT_EQ(filling.resident, 1) << "65536 registers hold no second block of 384 threads with 100 each";
+  EXPECT_GT(model_ms(headline, config, device, 100), model_ms(headline, config, device));
 }
 
 // A problem whose every stage config is recorded, with times that the strategy can learn: the search of a stage ends long before the space
