@@ -57,7 +57,9 @@ std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_
   // (With wide rows the sums for all features of a tile instead of that many features.)
   const std::int64_t state = has_wide_rows(s) ? m_tiles * (s.shape.d_tile * s.problem.e / 2 + 16)
                                               : m_tiles * (2 * batch * 4 + 2 * s.shape.d_tile + 2 * (2 + s.problem.p - 1));
-  return accumulators + std::max(state, keys) + 20 + (score_sets == 2 ? 12 + 8 * batch : 2 * batch);
+  // (Beside addresses: what ptxas was seen to need more.)
+  const std::int64_t others = 20 + (score_sets == 2 ? 12 + 8 * batch : score_sets == 1 ? 2 * batch : 2 * batch * m_tiles);
+  return accumulators + std::max(state, keys) + others;
 }
 
 }  // namespace
