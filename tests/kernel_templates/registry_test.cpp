@@ -18,6 +18,11 @@ TEST(Registry, EveryKernelStageHasATemplate) {
   }
 }
 
+TEST(Registry, EveryHopperStageHasATemplate) {
+  for (const Stage stage : {Stage::attention, Stage::update_state, Stage::update_scan, Stage::query_state, Stage::attend_query})
+    EXPECT_NO_THROW((void)stage_template(stage, Path::sm90)) << to_string(stage);
+}
+
 TEST(Registry, LibraryStagesHaveNoTemplate) {
   EXPECT_THROW((void)stage_template(Stage::update_gemm, Path::library), std::out_of_range);
   EXPECT_THROW((void)stage_template(Stage::query_gemm, Path::sm80), std::out_of_range);
