@@ -281,6 +281,7 @@ class Run {
       return;
     }
     std::vector<Composition> chosen = finalists(composed.ranked, options_.search.finalists);
+    for (Composition& rival : rivals(chosen, results, kTieShare, kMostRivals)) chosen.push_back(std::move(rival));
     const std::optional<Winner> incumbent = incumbent_of(search.problem);
     const bool defends = incumbent && device_.runs_machine_code();
     if (defends) add_incumbent(chosen, incumbent->plan_trial.trial);

@@ -13,7 +13,7 @@ namespace {
 
 StageCandidate candidate_of(const Trial& trial) {
   return {trial.config, trial.result.timing->median_ms, trial.result.errors ? trial.result.errors->relative_l2 : 0,
-          trial.resources ? trial.resources->registers : 0};
+          trial.resources ? trial.resources->registers : 0, trial.identity};
 }
 
 // The missing stage's reason, or the composition.
@@ -61,6 +61,13 @@ const StageCandidate* StageResults::best(const StageProblem& stage, const Ties& 
   return best;
 }
 
+std::vector<const StageCandidate*> StageResults::candidates(const StageProblem& stage) const {
+  std::vector<const StageCandidate*> list;
+  if (const auto found = tried_.find(stage); found != tried_.end())
+    for (const auto& [text, candidate] : found->second.ok) list.push_back(&candidate);
+  return list;
+}
+
 std::string StageResults::why_none(const StageProblem& stage) const {
   const auto found = tried_.find(stage);
   if (found == tried_.end() || (found->second.ok.empty() && found->second.failed.empty())) {
@@ -90,6 +97,34 @@ Composed compose(const Problem& problem, std::span<const PlanShape> shapes, cons
   }
   std::ranges::sort(composed.ranked, {}, [](const Composition& c) { return std::tuple(c.sum_ms, c.stage_ms.size(), c.plan.shape.text()); });
   return composed;
+}
+
+std::vector<Composition> rivals(std::span<const Composition> chosen, const StageResults& results, double near, std::size_t most) {
+  if (chosen.empty()) return {};
+  const double least = std::ranges::min(chosen, {}, &Composition::sum_ms).sum_ms;
+  std::vector<Composition> found;
+  for (const Composition& one : chosen) {
+    if (one.sum_ms > least * (1 + near)) continue;
+    for (std::size_t i = 0; i < one.plan.stages.size(); ++i) {
+      const auto candidates = results.candidates(one.plan.stages[i].problem);
+      const auto own = std::ranges::find(candidates, one.plan.stages[i].config, &StageCandidate::config);
+      std::set<std::string> kernels;
+      if (own != candidates.end()) kernels.insert((*own)->identity);
+      for (const StageCandidate* candidate : candidates) {
+        const double sum = one.sum_ms - one.stage_ms[i] + candidate->median_ms;
+        if (candidate->config == one.plan.stages[i].config || sum > least * (1 + near)) continue;
+        if (!candidate->identity.empty() && !kernels.insert(candidate->identity).second) continue;
+        Composition rival = one;
+        rival.plan.stages[i].config = candidate->config;
+        rival.stage_ms[i] = candidate->median_ms;
+        rival.sum_ms = sum;
+        found.push_back(std::move(rival));
+      }
+    }
+  }
+  std::ranges::sort(found, {}, [](const Composition& c) { return std::tuple(c.sum_ms, c.plan.text()); });
+  if (found.size() > most) found.resize(most);
+  return found;
 }
 
 std::vector<Composition> finalists(std::span<const Composition> ranked, std::size_t count) {

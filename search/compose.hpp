@@ -20,6 +20,7 @@ struct StageCandidate {
   double median_ms = 0;
   double error = 0;            // relative_l2; 0 when it was not verified
   std::int64_t registers = 0;  // per thread; 0 for library stages
+  std::string identity;        // of the trial: configs of one identity are one kernel; empty where nothing was compiled
 };
 
 /// The trials of a search, as far as composing needs them. Not thread-safe.
@@ -38,6 +39,9 @@ class StageResults {
   /// The fastest candidate. Those within `ties` of its time are as good: of them the one with the lower error, then with fewer registers,
   /// then with the lexicographically smaller config text. Null when no trial was ok. Does not depend on the order of the trials.
   [[nodiscard]] const StageCandidate* best(const StageProblem& stage, const Ties& ties = {}) const;
+
+  /// Every config of the stage that was right and timed, in order of their text.
+  [[nodiscard]] std::vector<const StageCandidate*> candidates(const StageProblem& stage) const;
 
   /// Why there is no best: "3 trials of scan: 2 compile_failed, 1 wrong_result (first: ...)", "scan was not tried".
   [[nodiscard]] std::string why_none(const StageProblem& stage) const;
@@ -68,6 +72,11 @@ struct Composed {
 /// Composes every given shape of the problem; each appears once, in `ranked` or in `impossible`.
 [[nodiscard]] Composed compose(const Problem& problem, std::span<const PlanShape> shapes, const StageResults& results,
                                const Ties& ties = {});
+
+/// What else may be as fast as the best of `chosen`: every composition within `near` of the least sum, with another config of one stage, where
+/// the sum stays within `near` and the kernel is another. Trials of stages, measured one after another, put such configs in an order that may be chance; whole plans in
+/// paired rounds, and the rule for those that cannot be told apart, do not. At most `most`, nearest first.
+[[nodiscard]] std::vector<Composition> rivals(std::span<const Composition> chosen, const StageResults& results, double near, std::size_t most);
 
 /// The best `count` of `ranked`, and beyond them the best of every fusion strategy that they leave out; least sum first.
 [[nodiscard]] std::vector<Composition> finalists(std::span<const Composition> ranked, std::size_t count);

@@ -194,5 +194,35 @@ TEST(Finalists, AreTheBestAndTheBestOfEveryFusionStrategy) {
   EXPECT_TRUE(finalists({}, 4).empty());
 }
 
+// Two sweeps may find either of two such configs the faster one: both must get into the finals whichever came first.
+TEST(Rivals, AreConfigsOfTheLeadingPlansThatAreNoSlowerThanATie) {
+  const PlanShape shape{.fusion = Fusion::quadratic};
+  const auto rivals_of = [&](double first, double second, double third, std::string identity = "c") {
+    StageResults results;
+    const auto add = [&](int w, double ms, std::string of_kernel) {
+      Trial trial = ok_trial(attention, {{"w", w}}, ms);
+      trial.identity = std::move(of_kernel);
+      results.add(trial);
+    };
+    add(1, first, "a"), add(2, second, "b"), add(3, third, std::move(identity));
+    results.add(ok_trial(make_stage_problem(problem, shape, Stage::gates), {{"items", 4}}, 1.0));
+    const auto chosen = finalists(compose(problem, std::vector{shape}, results).ranked, 6);
+    EXPECT_EQ(chosen.size(), 1u);
+    std::vector<std::string> texts;
+    for (const Composition& rival : rivals(chosen, results, 0.01, 2)) {
+      EXPECT_NEAR(rival.sum_ms, rival.stage_ms[0] + rival.stage_ms[1], 1e-12);
+      texts.push_back(rival.plan.stages.back().config.text());
+    }
+    return texts;
+  };
+  using Texts = std::vector<std::string>;
+  EXPECT_EQ(rivals_of(1.000, 1.015, 1.1), Texts{"w=2"}) << "1 % of the plan is 2 % of this stage";
+  EXPECT_EQ(rivals_of(1.015, 1.000, 1.1), Texts{"w=1"});
+  EXPECT_EQ(rivals_of(1.000, 1.025, 1.1), Texts{});
+  EXPECT_EQ(rivals_of(1.000, 1.015, 1.005), (Texts{"w=3", "w=2"})) << "nearest first";
+  EXPECT_EQ(rivals_of(1.000, 1.015, 1.000, "a"), Texts{"w=2"}) << "the same machine code is no rival";
+  EXPECT_TRUE(rivals({}, {}, 0.01, 2).empty());
+}
+
 }  // namespace
 }  // namespace phitune
