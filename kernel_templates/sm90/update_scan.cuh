@@ -90,7 +90,9 @@ class UpdateScan {
     char* const slots = shared_memory() + L.scan_at + (warp_index * C.scan_depth * 32 + lane()) * 16;
     // (Neighbouring pieces to different blocks.)
     const int first = warp_index * grid_size_x() + block_index_x();
+    // (Where there are more warps than pieces, some have none.)
     Ahead ahead{};
+    ahead.piece = first;
     if (first < count) open(ahead, first);
     PHITUNE_NO_UNROLL
     for (int group = 0; group < groups - 1; ++group) read(ahead, slots + group * (at_once * 512), count);

@@ -23,7 +23,9 @@ constexpr std::size_t global_sample = 500, outset_sample = 4096,
 constexpr double exploration = 0.5;     // how much of the trees' disagreement, their standard deviation, is taken off a candidate's time
 constexpr double trusted = 2;           // trials by which half of what was learned is believed
 constexpr double most_off = 1;          // logarithm of time over expectation beyond which all is the same
-constexpr double failure_cost = 0.5;    // logarithm of how much slower than the slowest a config that failed counts as
+constexpr double failure_cost = 1;      // logarithm of how much slower a config counts that is sure to fail
+constexpr double nearness = 4;          // how many configs one knob further away weigh as much as one config
+constexpr std::size_t remembered = 400; // latest configs by which failures are foreseen
 
 // How wrong the strategy is, by its latest guesses.
 constexpr std::size_t least_surprises = 6, most_surprises = 24;
@@ -50,7 +52,8 @@ class Informed : public BatchSearcher {
     for (const std::size_t candidate : candidates()) {
       const Forest::Opinion opinion = opinion_of(candidate);
       const double unsure = std::hypot(wrong, 2 * most_off * opinion.deviation);
-      chances.push_back(normal_share((target - expected(candidate) - correction(opinion)) / unsure));
+      const double right = 1 - failure_chance(positions_of(space(), candidate));
+      chances.push_back(right * normal_share((target - expected(candidate) - correction(opinion)) / unsure));
     }
     const auto next = static_cast<std::ptrdiff_t>(std::min(trials, chances.size()));
     std::partial_sort(chances.begin(), chances.begin() + next, chances.end(), std::greater());
@@ -64,11 +67,13 @@ class Informed : public BatchSearcher {
       surprises_.push_back(std::log(time) - guess->second);
       if (surprises_.size() > most_surprises) surprises_.pop_front();
     }
-    const auto place = std::ranges::upper_bound(by_time_, time, {}, &Told::time);
-    const Told& told = *by_time_.insert(place, {index, time});
-    rows_.push_back({index, told.time});
+    by_time_.insert(std::ranges::upper_bound(by_time_, time, {}, &Told::time), {index, time});
     const Positions positions = positions_of(space(), index);
-    samples_.values.insert(samples_.values.end(), positions.begin(), positions.end());
+    if (time < failed) {
+      rows_.push_back({index, time});
+      samples_.values.insert(samples_.values.end(), positions.begin(), positions.end());
+    }
+    (time < failed ? right_ : failed_).push_back(positions);
   }
 
  private:
@@ -93,51 +98,60 @@ class Informed : public BatchSearcher {
     std::partial_sort(rated.begin(), rated.begin() + taken, rated.end());
     for (auto one = rated.begin(); one != rated.begin() + taken; ++one) {
       picked_.push_back(one->second);
-      if (told() > 0) guesses_[one->second] = predicted(one->second) + level_;
+      if (!rows_.empty()) guesses_[one->second] = predicted(one->second) + level_;
     }
     if (told() == 0 && space().size() > listed) remember_promising(std::move(rated));
   }
 
   void relearn() {
-    if (told() == 0 || learned_from_ == rows_.size()) return;
+    if (rows_.empty() || learned_from_ == rows_.size()) return;
     label();
     // Differences are never all alike, so without a bound that grows with the search its trees would grow to a leaf for every config.
     forest_.grow(samples_, categorical_, 0, std::max<std::size_t>(2, rows_.size() / 50), rng_);
     learned_from_ = rows_.size();
   }
 
-  // Where each config's time lies in relation to what was expected, all of them together right on average: 0 much faster, 1 much slower.
+  // Where the time of each config that was right lies in relation to what was expected, all of them together right on average: 0 much faster,
+  // 1 much slower.
   void label() {
-    double sum = 0, slowest = 0;
-    std::size_t right = 0;
-    for (const Told& told : rows_) {
-      if (!(told.time < failed)) continue;
-      sum += std::log(told.time) - expected(told.index);
-      slowest = std::max(slowest, told.time);
-      ++right;
-    }
-    level_ = right > 0 ? sum / static_cast<double>(right) : 0;
+    double sum = 0;
+    for (const Told& told : rows_) sum += std::log(told.time) - expected(told.index);
+    level_ = sum / static_cast<double>(rows_.size());
     samples_.goodness.clear();
     for (const Told& told : rows_) {
-      double off = failure_cost;
-      if (told.time < failed)
-        off = std::log(told.time) - expected(told.index) - level_;
-      else if (right > 0)
-        off = std::max(off, std::log(slowest) + failure_cost - expected(told.index) - level_);
+      const double off = std::log(told.time) - expected(told.index) - level_;
       samples_.goodness.push_back(static_cast<float>(std::clamp(0.5 + off / (2 * most_off), 0.0, 1.0)));
     }
+  }
+
+  // How likely a config is to fail: by the nearest that failed and the nearest that was right, in knobs that differ. (What fails says nothing
+  // of the time of configs that share a knob with it: trees that take it for slow condemn whole halves of a space for one failure.)
+  [[nodiscard]] double failure_chance(const Positions& at) const {
+    if (failed_.empty()) return 0;
+    const auto weight_of = [&at](const std::deque<Positions>& others) {
+      std::size_t nearest = at.size() + 1;
+      for (auto other = others.rbegin(); other != others.rend() && other != others.rbegin() + remembered; ++other) {
+        std::size_t differ = 0;
+        for (std::size_t k = 0; k < at.size(); ++k) differ += at[k] != (*other)[k];
+        nearest = std::min(nearest, differ);
+      }
+      return others.empty() ? 0 : std::pow(nearness, -static_cast<double>(nearest));
+    };
+    const double fails = weight_of(failed_);
+    return fails / (fails + weight_of(right_) + std::pow(nearness, -3));
   }
 
   // Logarithm of a config's time, up to level_.
   double predicted(std::size_t candidate) { return expected(candidate) + correction(opinion_of(candidate)); }
   // Less is better.
   double rating(std::size_t candidate) {
-    if (told() == 0) return expected(candidate);
+    const double cost = failed_.empty() ? 0 : failure_cost * failure_chance(positions_of(space(), candidate));
+    if (rows_.empty()) return expected(candidate) + cost;
     const Forest::Opinion opinion = opinion_of(candidate);
-    return expected(candidate) + correction(opinion) - 2 * most_off * exploration * opinion.deviation;
+    return expected(candidate) + correction(opinion) + cost - 2 * most_off * exploration * opinion.deviation;
   }
   [[nodiscard]] double correction(const Forest::Opinion& opinion) const {
-    const double believed = static_cast<double>(told()) / (static_cast<double>(told()) + trusted);
+    const double believed = static_cast<double>(rows_.size()) / (static_cast<double>(rows_.size()) + trusted);
     return 2 * most_off * believed * (opinion.mean - 0.5);
   }
   [[nodiscard]] Forest::Opinion opinion_of(std::size_t candidate) const { return forest_.opinion(positions_of(space(), candidate).data()); }
@@ -171,8 +185,9 @@ class Informed : public BatchSearcher {
   std::unordered_map<std::size_t, double> expected_;  // by index, of those that were asked for
   std::vector<std::size_t> promising_;
   std::vector<bool> categorical_;  // per knob
-  Samples samples_;                // a row of positions per config told
+  Samples samples_;                // a row of positions per config that was right
   std::vector<Told> rows_, by_time_;
+  std::deque<Positions> right_, failed_;
   Forest forest_;
   std::size_t learned_from_ = 0;                     // rows
   double level_ = 0;                                 // logarithm of time over expectation, the mean of what was right
