@@ -123,6 +123,8 @@ class Run {
       if (is_new) device->second = store_.sweep(stored.sweep).device;
       if (stored.sweep != sweep_) remember(device->second, stored.trial);
     });
+    for (const Recording& recording : options_.experience)
+      for (const Trial& trial : recording.trials) remember(recording.sweep.device, trial);
   }
 
   void remember(const DeviceInfo& device, const Trial& trial) {

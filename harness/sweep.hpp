@@ -9,6 +9,7 @@
 
 #include "harness/compile/compiler.hpp"
 #include "harness/device/device.hpp"
+#include "harness/store/recording.hpp"
 #include "harness/store/store.hpp"
 #include "harness/suite.hpp"
 #include "harness/tune/evaluator.hpp"
@@ -25,6 +26,7 @@ struct SweepOptions {
   bool resume = false;  // go on with the last unfinished sweep of this suite, strategy and seed; begin one when there is none
   CompileScope compile = CompileScope::all;
   Reuse reuse = Reuse::any_sweep;
+  std::vector<Recording> experience = {};  // beside the database's earlier sweeps: what strategies that heed such know beforehand
 };
 
 struct ProblemSummary {

@@ -24,6 +24,7 @@ struct SweepFlags {
   std::string database = "phitune.db";
   std::string compile = "all";
   std::string regime = "flush";
+  std::vector<std::string> experience;
   bool again = false;
   bool until_worth_it = false;
   bool json = false;
@@ -163,6 +164,7 @@ void prepare_replay(SweepFlags& flags, const Suite& suite, const Device& device)
 
 int run(SweepFlags flags) {
   const Suite suite = flags.problems.load();
+  for (const std::string& file : flags.experience) flags.options.experience.push_back(read_recording(file));
   flags.options.stage_policy.regime = flags.options.final_policy.regime = parse_regime(flags.regime);
   flags.options.reuse = flags.again ? Reuse::this_sweep : Reuse::any_sweep;
   flags.options.compile = flags.compile == "all" ? CompileScope::all : CompileScope::leading;
@@ -175,6 +177,10 @@ int run(SweepFlags flags) {
   if (flags.options.search.worth_it && !heeds_prior(flags.options.search.strategy))
     throw Error(ExitCode::usage,
                 fmt::format("--until-worth-it is for strategies that can tell what is left to gain, auto and informed; '{}' cannot",
+                            flags.options.search.strategy));
+  if (!flags.experience.empty() && !heeds_prior(flags.options.search.strategy))
+    throw Error(ExitCode::usage,
+                fmt::format("--experience is for strategies that begin with what is known, auto and informed; '{}' begins with nothing",
                             flags.options.search.strategy));
   flags.options.stage_policy.seed = flags.options.final_policy.seed = flags.options.search.seed;
   Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
@@ -254,6 +260,11 @@ void add_sweep(CLI::App& app, Action& action) {
                    "of a recording's candidates: all, or only the leading ones, which takes a third of the time")
       ->check(CLI::IsMember({"all", "leading"}))
       ->capture_default_str();
+  command
+      ->add_option("--experience", flags->experience,
+                   "phitune recordings, separated by commas, of this or any other GPU: the search begins with what their trials teach, as it "
+                   "does with what the database holds")
+      ->delimiter(',');
   command->add_flag(
       "--again", flags->again,
       "measure again what an earlier sweep of the database has measured: the same machine code and launch on this device and driver");

@@ -18,6 +18,7 @@ constexpr std::size_t smallest = 4;  // rows below which a node is not split
 constexpr int rounds = 3;            // of trees and levels, each fitted to the other
 constexpr double slowest = 0.7;      // logarithm of time over level from which on it is all the same how slow; failures are that slow
 constexpr std::size_t most_lessons = 2000;  // half a second of learning
+constexpr std::size_t relearn_share = 50;   // it is done again once there are so many times fewer new lessons than old ones, or more
 
 // Whole numbers that keep the order and the ratios of what they stand for.
 std::uint16_t by_logarithm(double value) { return static_cast<std::uint16_t>(std::clamp(256 * std::log2(1 + value), 0.0, 65535.0)); }
@@ -94,13 +95,16 @@ class Experience::Template {
     lesson.features = features_of(trial.problem, trial.config, device);
     if (trial.result.outcome == Outcome::ok && trial.result.timing) lesson.log_ms = std::log(trial.result.timing->median_ms);
     right_ += lesson.log_ms.has_value();
-    trees_.reset();
   }
 
   [[nodiscard]] std::size_t right() const { return right_; }
 
   std::shared_ptr<const Trees> learned() {
-    if (!trees_) trees_ = learn();
+    // With many lessons learning takes a while, and a few more of them teach little.
+    if (!trees_ || lessons_.size() - learned_ > learned_ / relearn_share) {
+      trees_ = learn();
+      learned_ = lessons_.size();
+    }
     return trees_;
   }
 
@@ -160,7 +164,8 @@ class Experience::Template {
   std::vector<const std::string*> names_;  // of the levels, by their numbers
   std::vector<Space> spaces_;              // likewise, as today's template has them
   std::size_t right_ = 0;
-  std::shared_ptr<const Trees> trees_;  // of all lessons; null: there are new ones
+  std::shared_ptr<const Trees> trees_;  // of the first learned_ lessons; null: there were none
+  std::size_t learned_ = 0;
 };
 
 Experience::Experience() = default;

@@ -23,7 +23,7 @@ constexpr std::size_t global_sample = 500, outset_sample = 4096,
 constexpr double exploration = 0.5;     // how much of the trees' disagreement, their standard deviation, is taken off a candidate's time
 constexpr double trusted = 2;           // trials by which half of what was learned is believed
 constexpr double most_off = 1;          // logarithm of time over expectation beyond which all is the same
-constexpr double failure_cost = 1;      // logarithm of how much slower a config counts that is sure to fail
+constexpr double failure_cost = 0.5;     // logarithm of how much slower a config counts that is sure to fail
 constexpr double nearness = 4;          // how many configs one knob further away weigh as much as one config
 constexpr std::size_t remembered = 400; // latest configs by which failures are foreseen
 
@@ -138,7 +138,7 @@ class Informed : public BatchSearcher {
       return others.empty() ? 0 : std::pow(nearness, -static_cast<double>(nearest));
     };
     const double fails = weight_of(failed_);
-    return fails / (fails + weight_of(right_) + std::pow(nearness, -3));
+    return fails / (fails + weight_of(right_) + 1 / nearness);
   }
 
   // Logarithm of a config's time, up to level_.

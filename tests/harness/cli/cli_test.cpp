@@ -7,6 +7,8 @@
 #include <thread>
 
 #include "harness/error.hpp"
+#include "harness/tune/experience.hpp"
+#include "kernel_templates/stage_template.hpp"
 #include "tests/harness/cli/process.hpp"
 #include "tests/harness/cli/tiny_recording.hpp"
 #include "tests/harness/store/random_trials.hpp"
@@ -158,6 +160,47 @@ TEST_F(Cli, EveryJsonOutputIsJson) {
   EXPECT_FALSE(parsed({"space", "--json", "--plans", "--problem", tiny_problem})[0]["stages"].empty());
   const json devices = json::parse(run({"devices", "--json"}).out);
   EXPECT_FALSE(devices["nvrtc_architectures"].empty());
+}
+
+// Another problem's trials of a kernel, in which one config stands out: a search that knows them begins with it.
+TEST_F(Cli, ExperienceTellsTheSearchWhereToBegin) {
+  Recording known = read_recording(folder / "tiny.jsonl.gz");
+  const auto is_attention = [](const Trial& trial) {
+    return trial.problem.stage == Stage::attention && trial.problem.path == Path::sm80 && trial.problem.shape.fusion == Fusion::quadratic;
+  };
+  const auto example = std::ranges::find_if(known.trials, is_attention);
+  ASSERT_NE(example, known.trials.end());
+  Trial trial = *example;
+  trial.result.outcome = Outcome::ok;
+  trial.problem.problem.t = 1024;
+  const Space space = stage_template(Stage::attention, Path::sm80).space(trial.problem, known.sweep.device);
+  ASSERT_GE(space.size(), Experience::kLeastTrials);
+  const Config best = space.at(space.size() / 3);
+  known.trials.clear();
+  for (std::size_t i = 0; i < space.size(); ++i) {
+    trial.config = space.at(i);
+    trial.result.timing = Timing{.samples_ms = {}, .median_ms = trial.config == best ? 1.0 : 3.0, .throttle_reasons = {}, .sm_clocks_mhz = {}};
+    known.trials.push_back(trial);
+  }
+  write_recording(folder / "known.jsonl.gz", known);
+
+  const auto first_tried = [&](const std::string& database, const Words& more) {
+    Words words = {"--strategy", "informed", "--trials", "1"};
+    words.insert(words.end(), more.begin(), more.end());
+    run(sweep_words(database, words));
+    Store store = open(database);
+    for (const StoredTrial& row : store.trials())
+      if (is_attention(row.trial)) return row.trial.config;
+    return Config{};
+  };
+  EXPECT_NE(first_tried("without.db", {}), best);
+  EXPECT_EQ(first_tried("with.db", {"--experience", "known.jsonl.gz"}), best);
+
+  const Finished missing = run(sweep_words("t.db", {"--experience", "nowhere.jsonl.gz"}));
+  EXPECT_EQ(missing.code, static_cast<int>(ExitCode::io)) << missing.err;
+  const Finished random = run(sweep_words("t.db", {"--experience", "known.jsonl.gz", "--strategy", "random"}));
+  EXPECT_EQ(random.code, static_cast<int>(ExitCode::usage)) << random.err;
+  EXPECT_NE(random.err.find("auto and informed"), std::string::npos) << random.err;
 }
 
 TEST_F(Cli, CompileFillsTheCacheOnce) {
