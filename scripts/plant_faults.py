@@ -44,6 +44,8 @@ WHOLE = "quadratic sm90"
 GROUPED = "blocks=0 key_groups=2 m_tiles=1 min_blocks=1 query_tiles=1 score_sets=2 stages=6 warpgroups=2"
 FUSED = "attend_query c64 d_tile8 state_bf16 sm90"
 SCANNED = "two_kernels c64 d_tile8 state_bf16 sm90"
+CUBIC = "b1 t400 hq2 hk1 d32 p3 bf16 gated none"
+WIDE_ROWS = "expand_mma c128 d_tile4 state_bf16 partial_bf16 sm90"
 LONG = "expand_mma c256 d_tile8 state_bf16 partial_bf16"
 
 
@@ -105,6 +107,10 @@ FAULTS = [
           "    wgmma_wait<0>();\n", "", "query_state", HOPPER, CORES),
     fault("missing_product_fence", "registers go into a product without a fence", "sm90/state_product.cuh", "        wgmma_fence();\n", "",
           "query_state", HOPPER, CORES),
+    fault("missing_sum_wait", "the sums of a last tile are multiplied by its features while products that make them are in flight",
+          "sm90/state_product.cuh", "      wgmma_wait<0>();\n", "", "query_state", CUBIC, WIDE_ROWS),
+    fault("unawaited_values", "values are made of V before its copies have landed", "sm90/update_state.cuh",
+          "cp_async_wait<wide ? C.prefetch - 1 :", "cp_async_wait<wide ? C.prefetch :", "update_state", CUBIC, WIDE_ROWS),
     fault("missing_proxy_fence", "what ordinary stores wrote is multiplied without a fence of the async proxy", "sm90/update_state.cuh",
           "fence_async_shared();", "", "update_state", HOPPER, CORES, TWO_SETS),
     fault("mask_off_by_one", "a tile on the diagonal leaves out the rows' own keys", "sm90/key_tiles.cuh",

@@ -27,13 +27,20 @@ std::int64_t steps_from_middle(const Space& space, const Config& config) {
   return steps;
 }
 
+// Hopper's own instructions where the device has them. Their states are bf16, which is what tuned plans use; elsewhere fp32 is the careful
+// choice.
+Path preferred_path(const DeviceInfo& device) { return device.compute_capability / 10 == 9 ? Path::sm90 : Path::sm80; }
+
 // Smaller is tried first.
 auto order_of(const Problem& problem, const PlanShape& shape, bool quadratic_pays) {
   const bool quadratic = shape.fusion == Fusion::quadratic;
   const std::int64_t chunk_off = shape.chunk > usual_chunk ? shape.chunk : usual_chunk - shape.chunk;
   const int narrow = (shape.state != Dtype::fp32 ? 1 : 0) + (shape.partial != Dtype::fp32 ? 1 : 0);
-  return std::tuple(quadratic != quadratic_pays, shape.fusion == Fusion::materialized, narrow, chunk_off,
-                    std::abs(shape.d_tile - std::min(usual_tile, problem.d)), shape);
+  // (Degree 3 has wide rows in tiles of 4.)
+  const std::int64_t tile = shape.path == Path::sm90 && problem.p == 3 ? 4 : usual_tile;
+  const bool unfused = shape.path == Path::sm90 && !quadratic && shape.fusion != Fusion::two_kernels;
+  return std::tuple(quadratic != quadratic_pays, shape.path != Path::sm90, shape.fusion == Fusion::materialized, unfused, narrow, chunk_off,
+                    std::abs(shape.d_tile - std::min(tile, problem.d)), shape);
 }
 
 bool does_quadratic_pay(const Problem& problem) {
@@ -76,8 +83,7 @@ Plan builtin_plan(const Problem& problem, const DeviceInfo& device) {
   };
   if (const auto reason = problem.invalid()) throw refuse(*reason);
   PlanShapes shapes = plan_shapes(problem);
-  // A plan that must run on any GPU keeps to the layout that every path has.
-  std::erase_if(shapes.shapes, [](const PlanShape& shape) { return shape.path != Path::sm80; });
+  std::erase_if(shapes.shapes, [path = preferred_path(device)](const PlanShape& shape) { return shape.path != Path::sm80 && shape.path != path; });
   const bool quadratic_pays = does_quadratic_pay(problem);
   std::sort(shapes.shapes.begin(), shapes.shapes.end(), [&](const PlanShape& a, const PlanShape& b) {
     return order_of(problem, a, quadratic_pays) < order_of(problem, b, quadratic_pays);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "harness/compile/compiler.hpp"
 #include "harness/error.hpp"
 #include "kernel_templates/stage_template.hpp"
 #include "tests/harness/dispatch/test_device.hpp"
@@ -43,12 +44,37 @@ TEST(BuiltinPlan, IsMadeOfStagesThatTheTemplatesAccept) {
 }
 
 TEST(BuiltinPlan, IsQuadraticForShortProblemsOnly) {
-  const auto fusion = [](const char* text) { return builtin_plan(Problem::parse(text), test_device()).shape.fusion; };
-  EXPECT_EQ(fusion("b16 t1024 h16 d64 p2 bf16 gated"), Fusion::quadratic);
-  EXPECT_EQ(fusion("b1 t65536 h8 d64 p2 bf16 gated"), Fusion::expand_mma);
-  EXPECT_EQ(fusion("b1 t1024 h16 d64 p2 bf16 gated final"), Fusion::expand_mma);
-  // No state form of this width: quadratic whatever it takes.
-  EXPECT_EQ(fusion("b1 t65536 h8 d128 p4 bf16 gated"), Fusion::quadratic);
+  for (const int capability : {80, 90}) {
+    DeviceInfo device = test_device();
+    device.compute_capability = capability;
+    const auto is_quadratic = [&](const char* text) { return builtin_plan(Problem::parse(text), device).shape.fusion == Fusion::quadratic; };
+    EXPECT_TRUE(is_quadratic("b16 t1024 h16 d64 p2 bf16 gated"));
+    EXPECT_FALSE(is_quadratic("b1 t65536 h8 d64 p2 bf16 gated"));
+    EXPECT_FALSE(is_quadratic("b1 t1024 h16 d64 p2 bf16 gated final"));
+    // No state form of this width: quadratic whatever it takes.
+    EXPECT_TRUE(is_quadratic("b1 t65536 h8 d128 p4 bf16 gated"));
+  }
+}
+
+// Who has not tuned on a Hopper GPU shall have its instructions all the same, where they can compute the problem.
+TEST(BuiltinPlan, UsesHoppersInstructionsOnHopperAlone) {
+  DeviceInfo ampere = test_device(), blackwell = test_device();
+  ampere.compute_capability = 80;
+  blackwell.compute_capability = 100;
+  const Problem problem = Problem::parse("b1 t65536 h8 d64 p2 bf16 gated");
+  EXPECT_EQ(builtin_plan(problem, test_device()).shape.text(), "two_kernels c1024 d_tile8 state_bf16 sm90");
+  for (const DeviceInfo& device : {ampere, blackwell})
+    EXPECT_EQ(builtin_plan(problem, device).shape.text(), "expand_mma c1024 d_tile8 state_fp32 partial_fp32") << device.compute_capability;
+  EXPECT_EQ(builtin_plan(Problem::parse("b2 t10007 h8 d64 p2 fp16 ungated"), test_device()).shape.path, Path::sm80);
+
+  Compiler compiler({"sm_90a", PHITUNE_TEST_CACHE, 2});
+  for (const char* text : {"b1 t65536 h8 d64 p2 bf16 gated", "b1 t65536 h8 d32 p3 bf16 gated none", "b16 t1024 h16 d64 p2 bf16 gated"}) {
+    for (const PlanStage& stage : builtin_plan(Problem::parse(text), test_device()).stages) {
+      const Compiled compiled =
+          compiler.compile(stage_template(stage.problem.stage, stage.problem.path).source(stage.problem, stage.config)).get();
+      EXPECT_EQ(compiled.outcome, Outcome::ok) << stage.problem.key() << " " << stage.config.text() << ": " << compiled.log;
+    }
+  }
 }
 
 TEST(BuiltinPlan, SaysWhyThereIsNone) {
