@@ -1,7 +1,10 @@
 #include "search/compose.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -99,31 +102,43 @@ Composed compose(const Problem& problem, std::span<const PlanShape> shapes, cons
   return composed;
 }
 
+namespace {
+
+// Another kernel for the stage, by the time nearest to its own; null where none keeps the plan's sum below `bound`.
+const StageCandidate* nearest_rival(const Composition& plan, std::size_t stage, const StageResults& results, double bound) {
+  const auto candidates = results.candidates(plan.plan.stages[stage].problem);
+  const auto own = std::ranges::find(candidates, plan.plan.stages[stage].config, &StageCandidate::config);
+  const StageCandidate* nearest = nullptr;
+  const auto off = [&](const StageCandidate& candidate) { return std::abs(candidate.median_ms - plan.stage_ms[stage]); };
+  for (const StageCandidate* candidate : candidates) {
+    const bool same_kernel = own != candidates.end() && (candidate == *own || (!candidate->identity.empty() && candidate->identity == (*own)->identity));
+    if (same_kernel || plan.sum_ms - plan.stage_ms[stage] + candidate->median_ms > bound) continue;
+    if (nearest == nullptr || off(*candidate) < off(*nearest)) nearest = candidate;
+  }
+  return nearest;
+}
+
+}  // namespace
+
 std::vector<Composition> rivals(std::span<const Composition> chosen, const StageResults& results, double near, std::size_t most) {
   if (chosen.empty()) return {};
-  const double least = std::ranges::min(chosen, {}, &Composition::sum_ms).sum_ms;
+  const double bound = std::ranges::min(chosen, {}, &Composition::sum_ms).sum_ms * (1 + near);
   std::vector<Composition> found;
   for (const Composition& one : chosen) {
-    if (one.sum_ms > least * (1 + near)) continue;
-    for (std::size_t i = 0; i < one.plan.stages.size(); ++i) {
-      const auto candidates = results.candidates(one.plan.stages[i].problem);
-      const auto own = std::ranges::find(candidates, one.plan.stages[i].config, &StageCandidate::config);
-      std::set<std::string> kernels;
-      if (own != candidates.end()) kernels.insert((*own)->identity);
-      for (const StageCandidate* candidate : candidates) {
-        const double sum = one.sum_ms - one.stage_ms[i] + candidate->median_ms;
-        if (candidate->config == one.plan.stages[i].config || sum > least * (1 + near)) continue;
-        if (!candidate->identity.empty() && !kernels.insert(candidate->identity).second) continue;
-        Composition rival = one;
-        rival.plan.stages[i].config = candidate->config;
-        rival.stage_ms[i] = candidate->median_ms;
-        rival.sum_ms = sum;
-        found.push_back(std::move(rival));
-      }
+    if (one.sum_ms > bound) continue;
+    std::vector<std::size_t> stages(one.stage_ms.size());
+    std::iota(stages.begin(), stages.end(), std::size_t{0});
+    std::ranges::stable_sort(stages, std::greater(), [&](std::size_t i) { return one.stage_ms[i]; });
+    for (const std::size_t i : stages) {
+      const StageCandidate* candidate = nearest_rival(one, i, results, bound);
+      if (candidate == nullptr || found.size() == most) continue;
+      Composition rival = one;
+      rival.plan.stages[i].config = candidate->config;
+      rival.sum_ms += candidate->median_ms - rival.stage_ms[i];
+      rival.stage_ms[i] = candidate->median_ms;
+      found.push_back(std::move(rival));
     }
   }
-  std::ranges::sort(found, {}, [](const Composition& c) { return std::tuple(c.sum_ms, c.plan.text()); });
-  if (found.size() > most) found.resize(most);
   return found;
 }
 
