@@ -130,9 +130,9 @@ class Informed : public BatchSearcher {
     if (failed_.empty()) return 0;
     const auto weight_of = [&at](const std::deque<Positions>& others) {
       std::size_t nearest = at.size() + 1;
-      for (auto other = others.rbegin(); other != others.rend() && other != others.rbegin() + remembered; ++other) {
+      for (std::size_t i = others.size() - std::min(others.size(), remembered); i < others.size(); ++i) {
         std::size_t differ = 0;
-        for (std::size_t k = 0; k < at.size(); ++k) differ += at[k] != (*other)[k];
+        for (std::size_t k = 0; k < at.size(); ++k) differ += at[k] != others[i][k];
         nearest = std::min(nearest, differ);
       }
       return others.empty() ? 0 : std::pow(nearness, -static_cast<double>(nearest));
