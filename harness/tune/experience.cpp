@@ -17,7 +17,7 @@ constexpr std::size_t trees = 120;
 constexpr std::size_t smallest = 4;  // rows below which a node is not split
 constexpr int rounds = 3;            // of trees and levels, each fitted to the other
 constexpr double slowest = 0.7;      // logarithm of time over level from which on it is all the same how slow; failures are that slow
-constexpr std::size_t most_lessons = 2000;  // a second or two of learning
+constexpr std::size_t most_lessons = 2000;  // bounds the time of learning
 constexpr std::size_t relearn_share = 10;   // it is done again once there are so many times fewer new lessons than old ones, or more
 
 // Whole numbers that keep the order and the ratios of what they stand for.

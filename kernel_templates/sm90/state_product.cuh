@@ -11,10 +11,20 @@
 
 namespace phitune::sm90 {
 
+/// Which rows of its block's queries a thread has.
+template <int MTiles>
+struct QueryRows {
+  static constexpr int thread_rows = 2 * MTiles;  // rows of A a thread holds slots of
+  /// First row of the warp in the query tile of its block.
+  PHITUNE_DEVICE static int warp_row() { return warp() / 4 * (64 * MTiles) + warp() % 4 * 16; }
+  /// How far slot `r` of a thread lies from its first row.
+  PHITUNE_DEVICE static constexpr int row_offset(int r) { return r / 2 * 64 + r % 2 * 8; }
+};
+
 template <StateProductConfig C>
-struct GroupedStateProduct {
+struct GroupedStateProduct : QueryRows<C.m_tiles> {
+  using QueryRows<C.m_tiles>::thread_rows, QueryRows<C.m_tiles>::row_offset;
   static constexpr StateProductLayout L = state_product_layout(C);
-  static constexpr int thread_rows = 2 * C.m_tiles;  // rows of A a thread holds slots of
   static constexpr int feature_pairs = C.d_tile / 2;
   static constexpr int lower_degree = C.p - 2;  // scalars of a tuple besides its last feature
   static constexpr int batches = C.steps / C.batch;
@@ -49,11 +59,6 @@ struct GroupedStateProduct {
       table[at] = entry;
     }
   }
-
-  /// First row of the warp in the query tile of its block.
-  PHITUNE_DEVICE static int warp_row() { return warp() / 4 * (64 * C.m_tiles) + warp() % 4 * 16; }
-  /// How far slot `r` of a thread lies from its first row.
-  PHITUNE_DEVICE static constexpr int row_offset(int r) { return r / 2 * 64 + r % 2 * 8; }
 
   PHITUNE_DEVICE static u32 entry_of(const u32* table, int group) {
     if constexpr (L.table_lanes == 1)
@@ -181,9 +186,9 @@ struct GroupedStateProduct {
 /// The same with states of wide rows: a step is 16 tuples, each feature of one tile times each of another, times all features of the last
 /// tile, whose products stand side by side. When the tuples of a last tile are through, its features multiply those sums on their way to acc.
 template <StateProductConfig C>
-struct WideStateProduct {
+struct WideStateProduct : QueryRows<C.m_tiles> {
+  using QueryRows<C.m_tiles>::thread_rows, QueryRows<C.m_tiles>::row_offset;
   static constexpr StateProductLayout L = state_product_layout(C);
-  static constexpr int thread_rows = 2 * C.m_tiles;  // rows of A a thread holds slots of
   static constexpr int accumulators = C.columns / 2, tiles = C.d / C.d_tile, tile_bytes = C.d_tile * 2;
   using Accumulators = float[C.m_tiles][accumulators];
   using Products = float[C.m_tiles][L.product_columns / 2];
@@ -193,9 +198,6 @@ struct WideStateProduct {
   static_assert(L.rows % (C.d_tile * C.steps * 16) == 0 && C.steps > 1);
 
   PHITUNE_DEVICE static void build_table(u32*, int) {}  // It is not needed.
-
-  PHITUNE_DEVICE static int warp_row() { return warp() / 4 * (64 * C.m_tiles) + warp() % 4 * 16; }
-  PHITUNE_DEVICE static constexpr int row_offset(int r) { return r / 2 * 64 + r % 2 * 8; }
 
   /// Where the products are: the tuples of tiles `low` <= `high`, and the stage of the ring that has the step.
   struct Walk {

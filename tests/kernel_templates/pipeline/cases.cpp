@@ -94,7 +94,7 @@ constexpr Case cases[] = {
     // States made by one kernel, whose blocks wait for each other.
     {"update_scan_ragged_gqa", "b2 t330 hq4 hk2 d32 e64 p2 bf16 gated", "update_scan c64 d_tile8 state_bf16 partial_bf16 sm90", 3},
     {"update_scan_sum_free", "b1 t150 h2 d64 e16 p2 bf16 ungated none bhtd", "update_scan c64 d_tile2 state_bf16 partial_fp32 sm90", 2},
-    {"update_scan_idle_warps", "b1 t640 h1 d32 p2 bf16 gated", "update_scan c64 d_tile8 state_bf16 partial_bf16 sm90", 2},
+    {"update_scan_idle_warps", "b1 t768 h1 d32 e16 p2 bf16 gated", "update_scan c64 d_tile8 state_bf16 partial_bf16 sm90", 3},
     {"two_kernels", "b1 t600 h2 d64 p2 bf16 gated", "two_kernels c128 d_tile8 state_bf16 sm90", 3},
     {"two_kernels_gaps", "b2 t130 hq4 hk2 d32 p2 bf16 gated", "two_kernels c64 d_tile4 state_bf16 sm90", 1, true},
     {"two_kernels_wide", "b1 t200 h1 d128 p2 bf16 ungated", "two_kernels c64 d_tile8 state_bf16 sm90"},
