@@ -55,7 +55,7 @@ std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_
       has_keys(s) ? score_sets * tile_keys / 2 + 2 * tile_keys / 4 + (held_queries ? m_tiles : 1) * s.problem.d / 4 : 0;
   if (!adds_state(s)) return accumulators + keys + 24;
   // (With wide rows the sums for all features of a tile instead of that many features.)
-  const std::int64_t state = has_wide_rows(s) ? m_tiles * (s.shape.d_tile * s.problem.e / 2 + 18)
+  const std::int64_t state = has_wide_rows(s) ? m_tiles * (s.shape.d_tile * s.problem.e / 2 + 16)
                                               : m_tiles * (2 * batch * 4 + 2 * s.shape.d_tile + 2 * (2 + s.problem.p - 1));
   // (Beside addresses: what ptxas was seen to need more.)
   const std::int64_t others = 20 + (score_sets == 2 ? 12 + 8 * batch : score_sets == 1 ? 2 * batch : 2 * batch * m_tiles);

@@ -203,7 +203,6 @@ struct WideStateProduct : QueryRows<C.m_tiles> {
   struct Walk {
     const char* queries;
     int low, high, stage, in_stage;
-    U2 tile[thread_rows];   // features of tile `low`
     u32 pair[thread_rows];  // the thread's two features of tile `high`
     SharedMatrix state;
   };
@@ -213,31 +212,15 @@ struct WideStateProduct : QueryRows<C.m_tiles> {
     PHITUNE_UNROLL
     for (int r = 0; r < thread_rows; ++r) at.pair[r] = *reinterpret_cast<const u32*>(row(at, r) + at.high * tile_bytes + lane() % 2 * 4);
   }
-  PHITUNE_DEVICE static void read_tile(Walk& at) {
-    PHITUNE_UNROLL
-    for (int r = 0; r < thread_rows; ++r) at.tile[r] = *reinterpret_cast<const U2*>(row(at, r) + at.low * tile_bytes);
-  }
-  /// To the first tuples of a last tile, and from a step to the next.
-  PHITUNE_DEVICE static void begin(Walk& at) {
-    at.low = 0, at.high = 0;
-    read_pair(at);
-    read_tile(at);
-  }
-  PHITUNE_DEVICE static void advance(Walk& at) {
-    if (at.low++ == at.high) {
-      at.low = 0, ++at.high;
-      read_pair(at);
-    }
-    read_tile(at);
-  }
 
   /// Of the 16 tuples thread t of a quad has features t / 2 and t / 2 + 2 of the lower tile times 2 (t % 2) and the one after it of the other.
   PHITUNE_DEVICE static void form(Fragments& a, const Walk& at) {
     const u32 twice = lane() % 4 < 2 ? 0x1010u : 0x3232u;
     PHITUNE_UNROLL
     for (int r = 0; r < thread_rows; ++r) {
-      a[r / 2][r % 2] = mul_bf16x2(permute_bytes(at.tile[r].x, at.tile[r].x, twice), at.pair[r]);
-      a[r / 2][r % 2 + 2] = mul_bf16x2(permute_bytes(at.tile[r].y, at.tile[r].y, twice), at.pair[r]);
+      const U2 low = *reinterpret_cast<const U2*>(row(at, r) + at.low * tile_bytes);
+      a[r / 2][r % 2] = mul_bf16x2(permute_bytes(low.x, low.x, twice), at.pair[r]);
+      a[r / 2][r % 2 + 2] = mul_bf16x2(permute_bytes(low.y, low.y, twice), at.pair[r]);
     }
   }
 
@@ -255,24 +238,27 @@ struct WideStateProduct : QueryRows<C.m_tiles> {
     for (int m = 0; m < C.m_tiles; ++m) wgmma_bf16<L.product_columns, true>(products[m], a[m], at.state, !First);
     wgmma_commit();
     at.state = at.state.at(L.step_bytes);
-    // Features are on their way from shared memory while the step before ends.
-    advance(at);
-    // It is done: `next` was its, and so was, at a stage's beginning, the stage before.
+    // The step before is done: `next` was its, and so was, at a stage's beginning, the stage before.
     wgmma_wait<1>();
     if (at.in_stage == 0 && at.stage > 0) ring.release(at.stage - 1);
     if (++at.in_stage == C.steps) at.in_stage = 0, ++at.stage;
+    if (at.low++ == at.high) {
+      at.low = 0, ++at.high;
+      read_pair(at);
+    }
     form(next, at);
   }
 
   /// As above.
   template <class Ring>
   PHITUNE_DEVICE static void multiply(Accumulators& acc, const char* queries, const u32*, const Ring& ring) {
-    Walk at{.queries = queries, .low = 0, .high = 0, .stage = 0, .in_stage = 0, .tile = {}, .pair = {}, .state = {}};
+    Walk at{.queries = queries, .low = 0, .high = 0, .stage = 0, .in_stage = 0, .pair = {}, .state = {}};
     PHITUNE_NO_UNROLL
     for (int last = 0; last < tiles; ++last) {
       Products products;
       Fragments a[2];
-      begin(at);
+      at.low = 0, at.high = 0;
+      read_pair(at);
       form(a[0], at);
       const int steps = (last + 1) * (last + 2) / 2;
       // (What is formed after the last step is of no use; its features, of tile last + 1, may lie past the row. That the first product does
