@@ -352,9 +352,9 @@ void end_as_failed(Store& store, std::int64_t sweep, const std::string& reason) 
 std::string policy_text(const SweepOptions& options) {
   const SearchPolicy& search = options.search;
   return fmt::format(
-      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "regime": "{}", "max_samples": {}, "final_samples": {}, "final_seeds": {}, "seconds": {}, "stop_below": {}}})",
+      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "regime": "{}", "rest": {}, "max_samples": {}, "final_samples": {}, "final_seeds": {}, "seconds": {}, "stop_below": {}}})",
       search.trials, search.carried, search.lesser_trials, search.plan_bound, search.finalists, to_string(options.stage_policy.regime),
-      options.stage_policy.max_samples, options.final_policy.max_samples, options.final_policy.seeds, search.seconds,
+      options.stage_policy.rest, options.stage_policy.max_samples, options.final_policy.max_samples, options.final_policy.seeds, search.seconds,
       search.worth_it ? search.worth_it->chance : 0);
 }
 
@@ -375,6 +375,8 @@ void read_policy(const std::string& text, SweepOptions& options) {
     // Sweeps from before there were more regimes than two say whether the cache was cold.
     const std::string_view old = policy.value("cold_l2", true) ? "flush" : "hot";
     options.stage_policy.regime = options.final_policy.regime = parse_regime(policy.value("regime", old));
+    // Nor did they let the device rest.
+    options.stage_policy.rest = options.final_policy.rest = policy.value("rest", 0.0);
     read("max_samples", options.stage_policy.max_samples);
     read("final_samples", options.final_policy.max_samples);
     read("final_seeds", options.final_policy.seeds);

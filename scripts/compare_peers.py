@@ -244,10 +244,11 @@ class Peers:
 
 
 class Clock:
-    """Milliseconds of the GPU's own time from a cold L2 cache."""
+    """Milliseconds of the GPU's own time from a cold L2 cache. Before each sample the GPU rests for `rest` times what the last one took (a tenth
+    of a second at most), as phitune's own samples do: under a power cap a sample would pay for what ran before it."""
 
-    def __init__(self, torch):
-        self.torch = torch
+    def __init__(self, torch, rest):
+        self.torch, self.rest, self.last_ms = torch, rest, 0.0
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         self.flush = torch.empty(3 * properties.L2_cache_size, dtype=torch.uint8, device="cuda")
 
@@ -261,6 +262,7 @@ class Clock:
         return spent
 
     def sample(self, run, enqueue_s):
+        time.sleep(min(self.rest * self.last_ms, 100) / 1e3)
         begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         self.flush.zero_()
         # Cycles, at most about 2 a nanosecond: until everything is enqueued, with some to spare.
@@ -269,7 +271,8 @@ class Clock:
         run()
         end.record()
         self.torch.cuda.synchronize()
-        return begin.elapsed_time(end)
+        self.last_ms = begin.elapsed_time(end)
+        return self.last_ms
 
 
 def in_turns(clock, runs, busy, samples, seed):
@@ -320,7 +323,7 @@ class limit:
 def new_record(device, software, arguments):
     """What --json writes; docs/formats.md has the fields."""
     return {"format": "phitune-peers", "version": 1, "generated_at": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), "device": device,
-            "software": software, "samples": arguments.samples, "cold_l2": True, "results": [], "skipped": [], "crossovers": []}
+            "software": software, "samples": arguments.samples, "rest": arguments.rest, "cold_l2": True, "results": [], "skipped": [], "crossovers": []}
 
 
 def result_of(text, fields, name, kind, samples, enqueue_ms, first_call_s, note, error):
@@ -453,6 +456,7 @@ def arguments_of(words):
     parser.add_argument("--chunks", type=numbers, default=[1024], metavar="C,C,...", help="chunk sizes of the paper's kernels (1024)")
     parser.add_argument("--skip", action="append", default=[], choices=["softmax", "retention"], help="leave this kind of peer out; may be repeated")
     parser.add_argument("--samples", type=int, default=30)
+    parser.add_argument("--rest", type=float, default=2, help="the GPU rests before a sample for so many times what the last one took; 0: constant load")
     parser.add_argument("--first-call-limit", type=float, default=240, metavar="SECONDS", help="of one peer on one problem, its own tuning included")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no further problem after so long")
     parser.add_argument("--seed", type=int, default=1)
@@ -461,6 +465,8 @@ def arguments_of(words):
     arguments = parser.parse_args(words)
     if arguments.samples < 3:
         parser.error("--samples: at least 3, or there is no spread")
+    if not arguments.rest >= 0:
+        parser.error("--rest: at least 0")
     if not pathlib.Path(arguments.library).exists():
         parser.error(f"--library: there is no {arguments.library}; build it with: cmake --workflow --preset portable")
     try:
@@ -482,7 +488,7 @@ def main(words=None):
         return 4
 
     started = time.monotonic()
-    peers, clock = Peers(torch, arguments), Clock(torch)
+    peers, clock = Peers(torch, arguments), Clock(torch, arguments.rest)
     peers.list = [peer for peer in peers.list if peer[1] not in arguments.skip]
     record = new_record(torch.cuda.get_device_name(), versions(torch), arguments)
     record["skipped"] += [{"peer": kind, "problem": None, "reason": "left out by --skip"} for kind in dict.fromkeys(arguments.skip)]

@@ -20,6 +20,7 @@ struct BenchFlags {
   std::string database = "phitune.db";
   int samples = 20;
   std::string regime = "flush";
+  double rest = MeasurePolicy().rest;
   bool json = false;
 };
 
@@ -42,6 +43,7 @@ std::vector<Benched> bench_winners(const BenchFlags& flags, Device& device) {
   MeasurePolicy policy;
   policy.min_samples = policy.max_samples = flags.samples;
   policy.regime = parse_regime(flags.regime);
+  policy.rest = flags.rest;
   std::vector<Benched> benched;
   for (const Winner& winner : winners_for(store, device.info())) {
     const PlanTrial& trial = winner.plan_trial.trial;
@@ -149,6 +151,7 @@ void add_bench(CLI::App& app, Action& action) {
   command->add_option("--db", flags->database, "database with the winners; all of them unless problems are named")->capture_default_str();
   command->add_option("--samples", flags->samples, "repetitions")->check(at_least(9))->capture_default_str();
   add_regime(*command, flags->regime);
+  add_rest(*command, flags->rest);
   command->add_flag("--json", flags->json, "Google Benchmark's JSON");
   command->footer(
       "Examples:\n"

@@ -52,6 +52,7 @@ struct ProblemOptions {
 
 /// --regime: what is in the L2 cache when a sample begins, and how kernels are launched.
 CLI::Option* add_regime(CLI::App& command, std::string& regime);
+CLI::Option* add_rest(CLI::App& command, double& rest);
 
 /// Where compiled kernels are kept: $PHITUNE_CACHE, else $XDG_CACHE_HOME/phitune, else ~/.cache/phitune, else none.
 [[nodiscard]] std::filesystem::path default_cache_directory();

@@ -53,6 +53,15 @@ CLI::Option* add_regime(CLI::App& command, std::string& regime) {
       ->capture_default_str();
 }
 
+CLI::Option* add_rest(CLI::App& command, double& rest) {
+  return command
+      .add_option("--rest", rest,
+                  "before a sample the device rests for so many times what the last one took, so that a power cap does not charge one for another; "
+                  "0: as under constant load")
+      ->check(at_least(0))
+      ->capture_default_str();
+}
+
 std::filesystem::path default_cache_directory() {
   if (const char* set = std::getenv("PHITUNE_CACHE"); set && *set) return set;
   if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg) return std::filesystem::path(xdg) / "phitune";

@@ -166,6 +166,7 @@ int run(SweepFlags flags) {
   const Suite suite = flags.problems.load();
   for (const std::string& file : flags.experience) flags.options.experience.push_back(read_recording(file));
   flags.options.stage_policy.regime = flags.options.final_policy.regime = parse_regime(flags.regime);
+  flags.options.final_policy.rest = flags.options.stage_policy.rest;
   flags.options.reuse = flags.again ? Reuse::this_sweep : Reuse::any_sweep;
   flags.options.compile = flags.compile == "all" ? CompileScope::all : CompileScope::leading;
   const std::unique_ptr<Device> device = flags.device.open(Use::measure, flags.compiler.cache);
@@ -239,6 +240,8 @@ void add_limits(CLI::App& command, SweepFlags& flags) {
         [](SweepOptions& to, const SweepOptions& from) { to.search.seed = from.search.seed; });
   limit(add_regime(command, flags.regime),
         [](SweepOptions& to, const SweepOptions& from) { to.stage_policy.regime = to.final_policy.regime = from.stage_policy.regime; });
+  limit(add_rest(command, flags.options.stage_policy.rest),
+        [](SweepOptions& to, const SweepOptions& from) { to.stage_policy.rest = to.final_policy.rest = from.stage_policy.rest; });
 }
 
 }  // namespace

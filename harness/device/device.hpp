@@ -25,6 +25,7 @@ struct MeasurePolicy {
   double time_to_beat_ms = 0;        // > 0: what the best so far takes: who is near it is measured with more effort ...
   std::vector<double> samples_to_beat = {};  // ... and its samples: who is proven slower by them is not measured to the end
   double timeout_ms = 10000;                 // longer than this for one launch: timed_out
+  double rest = 2;                           // the device rests before a sample for so many times what the last one took (rest_ms())
   Regime regime = {};
   std::uint64_t seed = 1;
   int seeds = 1;            // run_plans checks normal inputs of so many seeds, `seed` and those that follow it

@@ -105,7 +105,7 @@ Kind parse_fault(std::string_view text) { return kind_names.parse(text); }
 
 Simulation load_simulation(const std::filesystem::path& file) try {
   const toml::table table = toml::parse_file(file.string());
-  require_known(table, {"name", "board", "delay_ms", "noise", "drift", "throttle_every", "throttle_factor", "fault"}, file);
+  require_known(table, {"name", "board", "delay_ms", "noise", "drift", "throttle_every", "throttle_factor", "power_cap", "fault"}, file);
   Simulation simulation;
   simulation.file = file;
   read(table, "name", simulation.name, file);
@@ -117,6 +117,7 @@ Simulation load_simulation(const std::filesystem::path& file) try {
   read(table, "throttle_every", every, file);
   simulation.clock.throttle_every = static_cast<int>(every);
   read(table, "throttle_factor", simulation.clock.throttle_factor, file);
+  read(table, "power_cap", simulation.clock.power_cap, file);
   if (const toml::array* faults = table["fault"].as_array())
     for (const toml::node& fault : *faults)
       if (const toml::table* one = fault.as_table()) simulation.faults.push_back(fault_from(*one, file));
@@ -216,17 +217,22 @@ TrialledOutcome SimulatedDevice::verify_on(const std::string& name, InputKind ki
                      .bitwise_repeatable = true}};
 }
 
-Sample SimulatedDevice::sample(double ms, std::mt19937_64& rng) {
+Sample SimulatedDevice::sample(double ms, const MeasurePolicy& policy, std::mt19937_64& rng) {
   const SimulatedClock& clock = simulation_.clock;
   Sample sample;
   sample.ms = ms * (1 + clock.drift * device_ms_ / 1000) * (1 + clock.noise * normal(rng));
   sample.state = {.sm_clock_mhz = 1980, .temperature_c = 50, .throttle_reasons = {}};
+  if (const double rested = rest_ms(policy, last_ms_); clock.power_cap > 0 && rested < last_ms_) {
+    sample.ms *= 1 + clock.power_cap * (1 - rested / last_ms_);
+    sample.state.throttle_reasons = "power cap";
+  }
   if (clock.throttle_every > 0 && ++samples_ % clock.throttle_every == 0) {
     sample.ms *= clock.throttle_factor;
     sample.state = {
         .sm_clock_mhz = 1980 / clock.throttle_factor, .temperature_c = 90, .throttle_reasons = "hardware thermal", .slowed = true};
   }
   device_ms_ += sample.ms;
+  last_ms_ = sample.ms;
   return sample;
 }
 
@@ -244,7 +250,7 @@ Result SimulatedDevice::run_stage(const ExecutableStage& stage, const MeasurePol
   if (result.outcome != Outcome::ok) return result;
   std::mt19937_64 rng(fnv1a(name) ^ policy.seed);
   const double ms = stage_ms(stage.stage, policy.regime);
-  result.timing = sample_alone([&](std::size_t) { return sample(ms, rng); }, policy);
+  result.timing = sample_alone([&](std::size_t) { return sample(ms, policy, rng); }, policy);
   return result;
 }
 
@@ -275,7 +281,7 @@ std::vector<Result> SimulatedDevice::run_plans(const Problem& problem, std::span
   }
   std::mt19937_64 rng(fnv1a(names) ^ policy.seed);
   std::vector<Timing> timings = sample_in_rounds(
-      right.size(), [&](std::size_t i) { return sample(times[i], rng); }, policy);
+      right.size(), [&](std::size_t i) { return sample(times[i], policy, rng); }, policy);
   for (std::size_t n = 0; n < right.size(); ++n) results[right[n]].timing = std::move(timings[n]);
   return results;
 }

@@ -44,6 +44,7 @@ struct SimulatedClock {
   double drift = 0;              // relative slowing per second of device time
   int throttle_every = 0;        // > 0: of this many samples the last is throttled
   double throttle_factor = 1.4;  // how much longer it takes
+  double power_cap = 0;          // relative slowing of a sample straight after another; none after a rest as long as that one took
 };
 
 struct Simulation {
@@ -82,13 +83,14 @@ class SimulatedDevice : public Device {
   /// Of a whole plan that gets so far.
   [[nodiscard]] TrialledOutcome verify_on(const std::string& name, InputKind kind, std::uint64_t seed) const;
   static Result right(const MeasurePolicy& policy);
-  Sample sample(double ms, std::mt19937_64& rng);
+  Sample sample(double ms, const MeasurePolicy& policy, std::mt19937_64& rng);
   [[nodiscard]] const SimulatedFault* fault_of(const std::string& name) const;
 
   Simulation simulation_;
   DeviceInfo info_;
   bool damaged_ = false, corrupted_ = false, exhausted_ = false;
   double device_ms_ = 0;      // that it has worked, which is what clocks drift by
+  double last_ms_ = 0;        // what the last sample took
   std::int64_t samples_ = 0;  // that it has given
 };
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "harness/error.hpp"
 #include "harness/measure/rotation.hpp"
@@ -42,6 +44,7 @@ struct Measurement::Running {
 };
 
 Sample Measurement::sample(Running& running, const MeasurePolicy& policy) {
+  std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(rest_ms(policy, last_ms_)));
   // While the device is busy with what comes before the events, the host queues the rest, so that no launch latency lies between them.
   if (policy.regime.cache == Regime::Cache::flush) flush();
   const Turn turn = running.turns.next(running.leads);
@@ -53,7 +56,7 @@ Sample Measurement::sample(Running& running, const MeasurePolicy& policy) {
   // Clocks are asked for while there is work, not when the device has gone idle.
   sample.state = nvml_.look();
   wait_for(stop_, policy.timeout_ms);
-  sample.ms = Event::elapsed_ms(start_, stop_);
+  sample.ms = last_ms_ = Event::elapsed_ms(start_, stop_);
   return sample;
 }
 

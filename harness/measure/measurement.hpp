@@ -48,7 +48,7 @@ class Measurement {
   /// Throws TimedOut, CudaError, and Error when the regime is a cold one and the self-test found that it does not make the cache cold.
   Timing measure(const Copies& candidate, const MeasurePolicy& policy);
 
-  /// Several candidates in shuffled rounds, so that drift meets all alike: equally many samples each.
+  /// Several candidates in shuffled rounds, so that drift meets all alike (sample_in_rounds).
   std::vector<Timing> measure_interleaved(std::span<const Copies> candidates, const MeasurePolicy& policy);
 
   /// Measured anew. For `hot` it must find that the cache is not cold.
@@ -68,6 +68,7 @@ class Measurement {
   std::int64_t l2_bytes_;
   DeviceBuffer flush_;
   Event start_, stop_;
+  double last_ms_ = 0;  // what the last sample took
   std::map<Regime::Cache, Coldness> tested_;
 };
 

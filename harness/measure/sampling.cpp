@@ -10,6 +10,9 @@
 namespace phitune {
 namespace {
 
+constexpr double kLongestRestMs = 100;
+constexpr double kOutBeyond = 0.05;
+
 /// What was seen of one candidate.
 class Seen {
  public:
@@ -58,6 +61,8 @@ class Seen {
 
 }  // namespace
 
+double rest_ms(const MeasurePolicy& policy, double last_ms) { return std::min(policy.rest * last_ms, kLongestRestMs); }
+
 int max_discarded(const MeasurePolicy& policy) { return std::max(10, policy.max_samples); }
 
 Timing sample_alone(const TakeSample& take, const MeasurePolicy& policy) {
@@ -76,26 +81,32 @@ Timing sample_alone(const TakeSample& take, const MeasurePolicy& policy) {
 
 std::vector<Timing> sample_in_rounds(std::size_t candidates, const TakeSample& take, const MeasurePolicy& policy) {
   std::vector<Seen> seen(candidates);
-  std::vector<std::size_t> order(candidates);
+  std::vector<std::size_t> order(candidates);  // of those still in it
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::mt19937_64 rng(policy.seed);
-  std::vector<std::vector<double>> samples(candidates);
   const auto least = static_cast<std::size_t>(std::max(1, policy.min_samples)),
              most = static_cast<std::size_t>(std::max(1, policy.max_samples));
   std::vector<Sample> round(candidates);
-  for (std::size_t rounds = 0; candidates > 0 && rounds < most;) {
-    shuffle_front(order, candidates, rng);
+  int discarded = 0;
+  for (std::size_t rounds = 0; !order.empty() && rounds < most;) {
+    shuffle_front(order, order.size(), rng);
     for (const std::size_t i : order) round[i] = take(i);
-    const bool slowed = std::ranges::any_of(round, [](const Sample& sample) { return sample.state.slowed; });
-    if (slowed && seen.front().discarded() < max_discarded(policy)) {
-      for (std::size_t i = 0; i < candidates; ++i) seen[i].discard(round[i]);
+    const bool slowed = std::ranges::any_of(order, [&](std::size_t i) { return round[i].state.slowed; });
+    if (slowed && discarded < max_discarded(policy)) {
+      for (const std::size_t i : order) seen[i].discard(round[i]);
+      ++discarded;
       continue;
     }
-    for (std::size_t i = 0; i < candidates; ++i) {
-      seen[i].keep(round[i]);
-      samples[i].push_back(round[i].ms);
-    }
-    if (++rounds >= least && settled(samples, policy.target_relative_ci)) break;
+    for (const std::size_t i : order) seen[i].keep(round[i]);
+    if (++rounds < least) continue;
+    std::vector<std::vector<double>> samples;
+    for (const std::size_t i : order) samples.push_back(seen[i].samples());
+    if (settled(samples, policy.target_relative_ci)) break;
+    const auto differences = differences_to_fastest(samples);
+    std::vector<std::size_t> still;
+    for (std::size_t n = 0; n < order.size(); ++n)
+      if (!differences[n] || differences[n]->low <= kOutBeyond) still.push_back(order[n]);
+    order = std::move(still);
   }
   std::vector<Timing> timings;
   for (const Seen& one : seen) timings.push_back(one.timing(policy));

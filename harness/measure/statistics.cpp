@@ -105,14 +105,19 @@ std::vector<double> paired_differences(std::span<const double> a, std::span<cons
   return differences;
 }
 
+std::vector<std::optional<Interval>> differences_to_fastest(std::span<const std::vector<double>> candidates) {
+  const auto by_median = [](const std::vector<double>& a, const std::vector<double>& b) { return median(a) < median(b); };
+  const std::vector<double>& fastest = *std::ranges::min_element(candidates, by_median);
+  std::vector<std::optional<Interval>> differences;
+  for (const std::vector<double>& candidate : candidates)
+    differences.push_back(&candidate == &fastest ? Interval{} : median_interval(paired_differences(candidate, fastest)));
+  return differences;
+}
+
 bool settled(std::span<const std::vector<double>> candidates, double target) {
   if (candidates.empty()) return true;
   if (candidates.size() == 1) return is_narrow(candidates.front(), target);
-  const auto by_median = [](const std::vector<double>& a, const std::vector<double>& b) { return median(a) < median(b); };
-  const std::vector<double>& fastest = *std::ranges::min_element(candidates, by_median);
-  return std::ranges::all_of(candidates, [&](const std::vector<double>& candidate) {
-    if (&candidate == &fastest) return true;
-    const std::optional<Interval> interval = median_interval(paired_differences(candidate, fastest));
+  return std::ranges::all_of(differences_to_fastest(candidates), [target](const std::optional<Interval>& interval) {
     return interval && (interval->high - interval->low <= target || interval->low > 0 || interval->high < 0);
   });
 }

@@ -34,6 +34,10 @@ struct Interval {
 /// a[i] / b[i] - 1 for samples that were taken in pairs. Throws std::invalid_argument unless both are equally long.
 [[nodiscard]] std::vector<double> paired_differences(std::span<const double> a, std::span<const double> b);
 
+/// Of rounds of paired samples (equally many of each candidate, one candidate at least): the 95 % interval of the median difference of each
+/// to the fastest, where there are enough for one. That of the fastest itself is [0, 0].
+[[nodiscard]] std::vector<std::optional<Interval>> differences_to_fastest(std::span<const std::vector<double>> candidates);
+
 /// Whether rounds of paired samples (equally many of each candidate) say enough: of every candidate the 95 % interval of the median
 /// difference to the fastest is narrower than `target`, or excludes 0. Of one alone: the interval of its median is narrower than that
 /// share.

@@ -135,8 +135,10 @@ void set_standings(std::span<PlanTrial> trials, double tie_share) {
     const Timing &mine = *trial.result.timing, &best = *fastest->result.timing;
     const double by_median = mine.median_ms / best.median_ms - 1;
     Standing standing{.low = by_median, .high = by_median};
-    if (&trial != fastest && mine.samples_ms.size() == best.samples_ms.size()) {
-      if (const auto interval = median_interval(paired_differences(mine.samples_ms, best.samples_ms)))
+    if (&trial != fastest) {
+      const std::size_t pairs = std::min(mine.samples_ms.size(), best.samples_ms.size());
+      const auto first = [pairs](const Timing& timing) { return std::span(timing.samples_ms).first(pairs); };
+      if (const auto interval = median_interval(paired_differences(first(mine), first(best))))
         standing = {.low = interval->low, .high = interval->high};
     }
     standing.tied = standing.low <= tie_share;

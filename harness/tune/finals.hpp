@@ -26,8 +26,8 @@ inline constexpr std::size_t kMostRivals = 4;
                                                       const MeasurePolicy& policy);
 
 /// Sets the standing of every trial that was right and timed. The fastest is the one with the least median; another is tied with it unless
-/// the 95 % interval of its paired differences says that it is slower by more than `tie_share`. Where samples are no pairs (their numbers
-/// differ, or a recording lacks them) the medians alone decide.
+/// the 95 % interval of its paired differences says that it is slower by more than `tie_share`. (Who left the rounds early has pairs for the
+/// rounds that it was in.) Where a recording lacks the samples the medians alone decide.
 void set_standings(std::span<PlanTrial> trials, double tie_share = kTieShare);
 
 /// The winner among the tied, by rule: the incumbent, else the lower error, then fewer registers, then fewer stages, then the text. So two

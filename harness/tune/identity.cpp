@@ -9,7 +9,7 @@ namespace phitune {
 namespace {
 
 // Rises when times mean something else: other inputs, another flush, another way to take samples.
-constexpr int kMeasuring = 2;
+constexpr int kMeasuring = 3;
 
 std::string text_of(const Launch& launch) {
   return fmt::format("{},{},{} {},{},{} {}{}", launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0], launch.block[1],
@@ -17,8 +17,8 @@ std::string text_of(const Launch& launch) {
 }
 
 std::string text_of(const MeasurePolicy& policy) {
-  return fmt::format("{} warmup {} samples {} to {} within {} seed {}", to_string(policy.regime), policy.warmup,
-                     policy.min_samples, policy.max_samples, policy.target_relative_ci, policy.seed);
+  return fmt::format("{} warmup {} samples {} to {} within {} rest {} seed {}", to_string(policy.regime), policy.warmup,
+                     policy.min_samples, policy.max_samples, policy.target_relative_ci, policy.rest, policy.seed);
 }
 
 }  // namespace

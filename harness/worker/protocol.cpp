@@ -17,6 +17,7 @@ Json to_json(const MeasurePolicy& policy) {
           {"time_to_beat_ms", policy.time_to_beat_ms},
           {"samples_to_beat", policy.samples_to_beat},
           {"timeout_ms", policy.timeout_ms},
+          {"rest", policy.rest},
           {"regime", to_string(policy.regime)},
           {"seed", policy.seed},
           {"seeds", policy.seeds},
@@ -32,6 +33,7 @@ MeasurePolicy policy_from(const Json& from) {
   from.at("time_to_beat_ms").get_to(policy.time_to_beat_ms);
   from.at("samples_to_beat").get_to(policy.samples_to_beat);
   from.at("timeout_ms").get_to(policy.timeout_ms);
+  from.at("rest").get_to(policy.rest);
   policy.regime = parse_regime(from.at("regime").get<std::string>());
   from.at("seed").get_to(policy.seed);
   from.at("seeds").get_to(policy.seeds);

@@ -12,7 +12,7 @@
 namespace phitune::worker {
 
 /// Both sides are the same binary; the number guards against a binary that was replaced while a sweep ran.
-inline constexpr int kVersion = 2;
+inline constexpr int kVersion = 3;
 
 /// The descriptor of its end of the connection in a worker process.
 inline constexpr int kDescriptor = 3;

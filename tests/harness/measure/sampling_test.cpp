@@ -117,6 +117,34 @@ TEST(SampleInRounds, ARoundWithAThrottledSampleIsThrownAwayForAll) {
   for (const Timing& timing : timings) EXPECT_EQ(std::ranges::count(timing.samples_ms, 9.0), 0);
 }
 
+// Two that are close need many rounds; a third, ten times slower, is in the first ones only, and its samples stay pairs of theirs.
+TEST(SampleInRounds, WhoIsMuchSlowerLeaves) {
+  MeasurePolicy policy;
+  policy.min_samples = 8;
+  policy.max_samples = 40;
+  std::vector<int> taken(3, 0);
+  int all = 0;
+  const auto timings = sample_in_rounds(
+      3,
+      [&](std::size_t i) {
+        ++taken[i];
+        const double noise = ++all % 2 == 0 ? 1.02 : 0.98;
+        return sample_of((i == 2 ? 10 : 1) * noise);
+      },
+      policy);
+  EXPECT_EQ(taken, (std::vector<int>{40, 40, 8}));
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(timings[i].samples_ms.size(), static_cast<std::size_t>(taken[i]));
+}
+
+TEST(Rest, IsAShareOfTheLastSampleButNoLongWait) {
+  MeasurePolicy policy;
+  policy.rest = 2;
+  EXPECT_DOUBLE_EQ(rest_ms(policy, 3), 6);
+  EXPECT_DOUBLE_EQ(rest_ms(policy, 1e6), 100);
+  policy.rest = 0;
+  EXPECT_DOUBLE_EQ(rest_ms(policy, 3), 0);
+}
+
 TEST(SampleInRounds, StopsOnceTheDifferenceIsSure) {
   MeasurePolicy policy;
   policy.min_samples = 6;

@@ -166,13 +166,15 @@ TEST_F(EvaluatorTest, WhatWasMeasuredUnderOtherConditionsIsMeasuredAgain) {
   };
   EXPECT_EQ(again({}, Reuse::any_sweep), 0u);
   EXPECT_EQ(again({}, Reuse::this_sweep), 1u) << "asked for";
-  MeasurePolicy hot, seeded, effort;
+  MeasurePolicy hot, seeded, effort, tired;
   hot.regime.cache = Regime::Cache::hot;
   seeded.seed = 77;
   effort.max_samples = 99;
+  tired.rest = 0;
   EXPECT_EQ(again(hot, Reuse::any_sweep), 1u);
   EXPECT_EQ(again(seeded, Reuse::any_sweep), 1u);
   EXPECT_EQ(again(effort, Reuse::any_sweep), 1u);
+  EXPECT_EQ(again(tired, Reuse::any_sweep), 1u);
 }
 
 TEST_F(EvaluatorTest, AnotherBoardOfTheModelTakesOverWhatTheFirstMeasured) {

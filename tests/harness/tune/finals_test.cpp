@@ -100,6 +100,23 @@ TEST(Standings, PairsTellApartWhatMediansConfuse) {
   EXPECT_EQ(winner_of(finals), &finals[2]);
 }
 
+TEST(Standings, WhoLeftTheRoundsEarlyIsJudgedByTheRoundsThatItWasIn) {
+  StoredPlanTrial fast = final_of(expand_256, 1, 1e-3), gone = final_of(expand_512, 1, 1e-6);
+  fast.trial.result.timing->samples_ms.clear();
+  gone.trial.result.timing->samples_ms.clear();
+  // The device slows by a half; the other one saw only the first, fast rounds.
+  for (int round = 0; round < 20; ++round) {
+    const double drift = round < 8 ? 1 : 1.5;
+    fast.trial.result.timing->samples_ms.push_back(drift);
+    if (round < 8) gone.trial.result.timing->samples_ms.push_back(1.1);
+  }
+  fast.trial.result.timing->median_ms = 1.5;
+  gone.trial.result.timing->median_ms = 1.6;
+  const auto finals = judged({fast, gone});
+  EXPECT_NEAR(finals[1].trial.standing->low, 0.1, 1e-9);
+  EXPECT_FALSE(finals[1].trial.standing->tied);
+}
+
 class RunFinals : public testing::Test {
  protected:
   RunFinals() : store(folder / "finals.db"), compiler({"sm_90a", PHITUNE_TEST_CACHE, 0}) {

@@ -202,6 +202,24 @@ TEST_F(FaultSweepTest, NoiseDriftAndThrottlingAreStoredAndDoNotPickTheWinner) {
     }
 }
 
+// A device with a power cap, under which a sample that follows another at once takes longer.
+TEST_F(FaultSweepTest, ARestBetweenSamplesKeepsAPowerCapOutOfTimes) {
+  const auto medians = [&](const std::string& database) {
+    std::vector<double> found;
+    for (const auto& [name, trial] : trials(database))
+      if (trial.result.timing) {
+        found.push_back(trial.result.timing->median_ms);
+        EXPECT_EQ(trial.result.timing->throttle_reasons, "") << name;
+      }
+    return found;
+  };
+  static_cast<void>(sweep_on("", "cool.db"));
+  const SweepSummary capped = sweep_on("power_cap = 0.15\n", "capped.db");
+  EXPECT_EQ(medians("capped.db"), medians("cool.db"));
+  ASSERT_TRUE(capped.problems[0].winner);
+  EXPECT_EQ(capped.problems[0].winner->result.timing->throttle_reasons, "");
+}
+
 TEST_F(FaultSweepTest, ALostDeviceEndsTheWorkerAndNotTheSweep) {
   static_cast<void>(sweep_on("", "names.db"));
   const std::string name = trials("names.db").begin()->first;
