@@ -21,7 +21,7 @@ struct MeasurePolicy {
   int min_samples = 5;
   int max_samples = 30;
   double target_relative_ci = 0.01;  // stop once the 95 % interval of the median is narrower than this share of it; for whole plans: once
-                                     // that of each paired difference to the fastest is, or excludes 0
+                                     // settled()
   double time_to_beat_ms = 0;        // > 0: what the best so far takes: who is near it is measured with more effort ...
   std::vector<double> samples_to_beat = {};  // ... and its samples: who is proven slower by them is not measured to the end
   double timeout_ms = 10000;                 // longer than this for one launch: timed_out

@@ -35,6 +35,10 @@ Measurement::Measurement(cudaStream_t stream, const Utilities& utilities, const 
 
 void Measurement::flush() const { check(cudaMemsetAsync(flush_.data(), 0, flush_.size(), stream_)); }
 
+void Measurement::rest(const MeasurePolicy& policy) const {
+  std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(rest_ms(policy, last_ms_)));
+}
+
 /// A candidate between two samples.
 struct Measurement::Running {
   explicit Running(const Copies& its_copies) : copies(its_copies), turns(its_copies.size()) {}
@@ -44,7 +48,6 @@ struct Measurement::Running {
 };
 
 Sample Measurement::sample(Running& running, const MeasurePolicy& policy) {
-  std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(rest_ms(policy, last_ms_)));
   // While the device is busy with what comes before the events, the host queues the rest, so that no launch latency lies between them.
   if (policy.regime.cache == Regime::Cache::flush) flush();
   const Turn turn = running.turns.next(running.leads);
@@ -70,7 +73,12 @@ Timing Measurement::measure(const Copies& candidate, const MeasurePolicy& policy
   require_cold(policy.regime);
   Running running(candidate);
   warm_up(running, policy);
-  return sample_alone([&](std::size_t) { return sample(running, policy); }, policy);
+  return sample_alone(
+      [&](std::size_t) {
+        rest(policy);
+        return sample(running, policy);
+      },
+      policy);
 }
 
 std::vector<Timing> Measurement::measure_interleaved(std::span<const Copies> candidates, const MeasurePolicy& policy) {
@@ -79,7 +87,12 @@ std::vector<Timing> Measurement::measure_interleaved(std::span<const Copies> can
   std::vector<Running> running;
   for (const Copies& candidate : candidates) warm_up(running.emplace_back(candidate), policy);
   return sample_in_rounds(
-      candidates.size(), [&](std::size_t i) { return sample(running[i], policy); }, policy);
+      candidates.size(),
+      [&](std::size_t i) {
+        rest(policy);
+        return sample(running[i], policy);
+      },
+      policy);
 }
 
 std::vector<double> Measurement::time_reads(std::span<const DeviceBuffer> buffers, Regime::Cache cache) {

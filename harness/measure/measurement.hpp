@@ -57,6 +57,7 @@ class Measurement {
  private:
   struct Running;
   Sample sample(Running& running, const MeasurePolicy& policy);
+  void rest(const MeasurePolicy& policy) const;
   void warm_up(Running& running, const MeasurePolicy& policy);
   void require_cold(Regime regime);
   void flush() const;

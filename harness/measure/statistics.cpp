@@ -118,7 +118,7 @@ bool settled(std::span<const std::vector<double>> candidates, double target) {
   if (candidates.empty()) return true;
   if (candidates.size() == 1) return is_narrow(candidates.front(), target);
   return std::ranges::all_of(differences_to_fastest(candidates), [target](const std::optional<Interval>& interval) {
-    return interval && (interval->high - interval->low <= target || interval->low > 0 || interval->high < 0);
+    return interval && (interval->low > kTieShare || (interval->high <= kTieShare && interval->high - interval->low <= target));
   });
 }
 

@@ -38,9 +38,12 @@ struct Interval {
 /// to the fastest, where there are enough for one. That of the fastest itself is [0, 0].
 [[nodiscard]] std::vector<std::optional<Interval>> differences_to_fastest(std::span<const std::vector<double>> candidates);
 
-/// Whether rounds of paired samples (equally many of each candidate) say enough: of every candidate the 95 % interval of the median
-/// difference to the fastest is narrower than `target`, or excludes 0. Of one alone: the interval of its median is narrower than that
-/// share.
+/// Times that differ by less cannot be told apart by what they are for, whatever the statistics say.
+inline constexpr double kTieShare = 0.005;
+
+/// Whether rounds of paired samples (equally many of each candidate) say who is tied with the fastest: of every candidate the 95 % interval
+/// of the median difference to it lies beyond kTieShare, or within it and is narrower than `target`. Of one alone: the interval of its median
+/// is narrower than that share.
 [[nodiscard]] bool settled(std::span<const std::vector<double>> candidates, double target);
 
 /// What to do after a sample.

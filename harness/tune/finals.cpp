@@ -6,7 +6,6 @@
 #include <map>
 #include <tuple>
 
-#include "harness/measure/statistics.hpp"
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune {

@@ -7,14 +7,13 @@
 #include <vector>
 
 #include "harness/device/device.hpp"
+#include "harness/measure/statistics.hpp"
 #include "harness/store/store.hpp"
 #include "harness/tune/evaluator.hpp"
 #include "search/compose.hpp"
 
 namespace phitune {
 
-/// Plans whose medians differ by less cannot be told apart by what they are for, whatever the statistics say.
-inline constexpr double kTieShare = 0.005;
 /// So many plans that differ from a leading one in one stage's config, and by no more than a tie in the sum of their stages' times, stand beside
 /// the finalists.
 inline constexpr std::size_t kMostRivals = 4;

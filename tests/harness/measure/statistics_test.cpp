@@ -187,6 +187,21 @@ TEST(Settled, NotWhileADifferenceMayBeEitherWay) {
   EXPECT_FALSE(settled(candidates, 0.005));
 }
 
+// Two sweeps must find the same ones tied: an interval on both sides of the bound says neither.
+TEST(Settled, NotWhileATieMayBeNone) {
+  const auto with = [](double least, double most) {
+    std::vector<std::vector<double>> candidates(2);
+    for (int round = 0; round < 12; ++round) {
+      candidates[0].push_back(1);
+      candidates[1].push_back(round % 2 == 0 ? 1 + least : 1 + most);
+    }
+    return settled(candidates, 0.005);
+  };
+  EXPECT_FALSE(with(0.003, 0.008)) << "slower, and by how much is open";
+  EXPECT_TRUE(with(0.006, 0.02)) << "not tied";
+  EXPECT_TRUE(with(0.001, 0.004)) << "tied";
+}
+
 TEST(Settled, NotWithFewerPairsThanAnIntervalNeeds) {
   const std::vector<std::vector<double>> candidates = {{1, 1, 1}, {2, 2, 2}};
   EXPECT_FALSE(settled(candidates, 0.005));
