@@ -6,6 +6,7 @@
 #include <random>
 #include <string>
 #include <tuple>
+#include <unordered_map>
 
 #include "harness/tune/time_model.hpp"
 #include "search/strategies/extra_trees.hpp"
@@ -19,6 +20,11 @@ constexpr int rounds = 3;            // of trees and levels, each fitted to the 
 constexpr double slowest = 0.7;      // logarithm of time over level from which on it is all the same how slow; failures are that slow
 constexpr std::size_t most_lessons = 2000;  // bounds the time of learning
 constexpr std::size_t relearn_share = 10;   // it is done again once there are so many times fewer new lessons than old ones, or more
+// What one stage problem knew of a config, and the trees do not, counts for another one: so much, where both are alike but for a name ...
+constexpr double neighbour_weight = 4;
+constexpr double other_size = 0.7;   // ... times this for each doubling that tokens, heads or chunks are apart,
+constexpr double other_shape = 0.25;  // this for each doubling of what a kernel's registers and loops are made for,
+constexpr double other_kind = 0.5;   // and this for each other choice: dtype, gates, normalisation, partial results, device.
 
 // Whole numbers that keep the order and the ratios of what they stand for.
 std::uint16_t by_logarithm(double value) { return static_cast<std::uint16_t>(std::clamp(256 * std::log2(1 + value), 0.0, 65535.0)); }
@@ -59,6 +65,20 @@ std::vector<std::uint16_t> features_of(const StageProblem& stage, const Config& 
 float goodness_of(double relative) { return static_cast<float>(std::clamp((slowest - relative) / (2 * slowest), 0.0, 1.0)); }
 double relative_of(double goodness) { return slowest - 2 * slowest * goodness; }
 
+double doublings(std::int64_t a, std::int64_t b) { return std::abs(std::log2(static_cast<double>(a) / static_cast<double>(b))); }
+
+// How much of what the first knows holds for the second: 1 all, 0 nothing.
+double likeness(const StageProblem& a, const std::string& device, const StageProblem& b, const std::string& other_device) {
+  const Problem &p = a.problem, &q = b.problem;
+  const auto chunk = [](const StageProblem& s) { return s.shape.fusion == Fusion::quadratic ? s.problem.t : s.shape.chunk; };
+  const double sizes = doublings(p.t, q.t) + doublings(p.b * p.hq, q.b * q.hq) + doublings(p.hq / p.hk, q.hq / q.hk) + doublings(chunk(a), chunk(b));
+  const double shapes = doublings(p.d, q.d) + doublings(p.e, q.e) + static_cast<double>(std::abs(p.p - q.p)) +
+                        doublings(std::max<std::int64_t>(1, a.shape.d_tile), std::max<std::int64_t>(1, b.shape.d_tile));
+  const int kinds = (p.dtype != q.dtype) + (p.gated != q.gated) + (p.normalisation != q.normalisation) + (a.shape.partial != b.shape.partial) +
+                    (a.shape.state != b.shape.state) + (a.shape.fusion != b.shape.fusion) + (device != other_device);
+  return std::pow(other_size, sizes) * std::pow(other_shape, shapes) * std::pow(other_kind, kinds);
+}
+
 class Trees {
  public:
   explicit Trees(const Samples& samples) {
@@ -77,6 +97,21 @@ class Trees {
   std::vector<ExtraTree> trees_;
 };
 
+// What trials have taught of a template.
+struct Learned {
+  struct Known {
+    std::size_t neighbour = 0;
+    double relative = 0;  // logarithm of the config's time over the level there
+  };
+  struct Neighbour {
+    StageProblem stage;
+    std::string device;
+  };
+  std::shared_ptr<const Trees> trees;
+  std::vector<Neighbour> neighbours;
+  std::unordered_map<std::string, std::vector<Known>> configs;  // by their text
+};
+
 }  // namespace
 
 // What one template has been through.
@@ -87,11 +122,13 @@ class Experience::Template {
     const auto [level, is_new] = levels_.try_emplace(device.name + " " + stage.key(), levels_.size());
     if (is_new) {
       names_.push_back(&level->first);
+      neighbours_.push_back({stage, device.name});
       spaces_.push_back(stage_template(stage.stage, stage.path).space(stage, device));
     }
     if (!spaces_[level->second].find(trial.config)) return;
     Lesson& lesson = lessons_.emplace_back();
     lesson.level = level->second;
+    lesson.config = trial.config.text();
     lesson.features = features_of(trial.problem, trial.config, device);
     if (trial.result.outcome == Outcome::ok && trial.result.timing) lesson.log_ms = std::log(trial.result.timing->median_ms);
     right_ += lesson.log_ms.has_value();
@@ -99,36 +136,45 @@ class Experience::Template {
 
   [[nodiscard]] std::size_t right() const { return right_; }
 
-  std::shared_ptr<const Trees> learned() {
+  std::shared_ptr<const Learned> learned() {
     // With many lessons learning takes a while, and a few more of them teach little.
-    if (!trees_ || lessons_.size() - learned_ > learned_ / relearn_share) {
-      trees_ = learn();
-      learned_ = lessons_.size();
+    if (!learned_ || lessons_.size() - learned_from_ > learned_from_ / relearn_share) {
+      learned_ = learn();
+      learned_from_ = lessons_.size();
     }
-    return trees_;
+    return learned_;
   }
 
  private:
   struct Lesson {
     std::size_t level = 0;  // of which stage problem on which device
+    std::string config;
     std::vector<std::uint16_t> features;
     std::optional<double> log_ms;  // nothing: it failed
   };
 
   // Each stage problem was tried on configs of its own, so the mean of its times is no fair level: it is what the trees leave unexplained.
-  [[nodiscard]] std::shared_ptr<const Trees> learn() const {
+  [[nodiscard]] std::shared_ptr<const Learned> learn() const {
     const std::vector<const Lesson*> lessons = useful();
     Samples samples;
     samples.features = lessons.front()->features.size();
     for (const Lesson* lesson : lessons) samples.values.insert(samples.values.end(), lesson->features.begin(), lesson->features.end());
     std::vector<double> level = fitted_levels(lessons, nullptr);
-    std::shared_ptr<const Trees> learned;
+    std::shared_ptr<const Trees> trees;
     for (int round = 0; round < rounds; ++round) {
-      if (learned) level = fitted_levels(lessons, learned.get());
+      if (trees) level = fitted_levels(lessons, trees.get());
       samples.goodness.clear();
       for (const Lesson* lesson : lessons)
         samples.goodness.push_back(lesson->log_ms ? goodness_of(*lesson->log_ms - level[lesson->level]) : 0);
-      learned = std::make_shared<const Trees>(samples);
+      trees = std::make_shared<const Trees>(samples);
+    }
+    level = fitted_levels(lessons, trees.get());
+    auto learned = std::make_shared<Learned>();
+    learned->trees = trees;
+    learned->neighbours = neighbours_;
+    for (const Lesson* lesson : lessons) {
+      const double relative = lesson->log_ms ? std::min(slowest, *lesson->log_ms - level[lesson->level]) : slowest;
+      learned->configs[lesson->config].push_back({lesson->level, relative});
     }
     return learned;
   }
@@ -162,10 +208,11 @@ class Experience::Template {
   std::vector<Lesson> lessons_;
   std::map<std::string, std::size_t> levels_;
   std::vector<const std::string*> names_;  // of the levels, by their numbers
+  std::vector<Learned::Neighbour> neighbours_;  // likewise
   std::vector<Space> spaces_;              // likewise, as today's template has them
   std::size_t right_ = 0;
-  std::shared_ptr<const Trees> trees_;  // of the first learned_ lessons; null: there were none
-  std::size_t learned_ = 0;
+  std::shared_ptr<const Learned> learned_;  // from the first learned_from_ lessons; null: there were none
+  std::size_t learned_from_ = 0;
 };
 
 Experience::Experience() = default;
@@ -185,8 +232,21 @@ void Experience::add(const DeviceInfo& device, const Trial& trial) {
 Prior Experience::prior(const StageProblem& stage, const Space& space, const DeviceInfo& device) {
   const auto of = templates_.find({stage.stage, stage.path});
   if (of == templates_.end() || of->second->right() < kLeastTrials) return model_prior(stage, space, device);
-  return [trees = of->second->learned(), stage, &space, device](std::size_t index) {
-    return trees->expected(features_of(stage, space.at(index), device).data());
+  const std::shared_ptr<const Learned> learned = of->second->learned();
+  std::vector<double> weights;
+  for (const Learned::Neighbour& neighbour : learned->neighbours)
+    weights.push_back(neighbour_weight * likeness(neighbour.stage, neighbour.device, stage, device.name));
+  return [learned, weights = std::move(weights), stage, &space, device](std::size_t index) {
+    const Config config = space.at(index);
+    const double expected = learned->trees->expected(features_of(stage, config, device).data());
+    const auto known = learned->configs.find(config.text());
+    if (known == learned->configs.end()) return expected;
+    double sum = expected, weight = 1;
+    for (const Learned::Known& one : known->second) {
+      sum += weights[one.neighbour] * one.relative;
+      weight += weights[one.neighbour];
+    }
+    return sum / weight;
   };
 }
 

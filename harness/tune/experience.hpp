@@ -14,7 +14,8 @@ namespace phitune {
 
 /// Trials of any stage problem on any device, and what is to be expected of others: per template a forest of regression trees over knobs,
 /// how blocks fill the device, and what the stage problem is. Times count relative to their stage problem's own level, so that a template's
-/// trials on different problems and devices teach the same lesson. Not thread-safe.
+/// trials on different problems and devices teach the same lesson. Where a stage problem that is alike (its sizes, its shape, its device) has
+/// tried the very config, what it took there counts for more than the trees. Not thread-safe.
 class Experience {
  public:
   Experience();

@@ -79,6 +79,26 @@ TEST(Experience, OtherProblemsOfQuiteOtherTimesTeachWhichConfigsAreGood) {
   EXPECT_EQ(best.at("batch"), 4);
 }
 
+// A config that no rule over knobs explains: the best where the problem is alike but for its length, bad where it is another one.
+TEST(Experience, WhatANeighbourKnowsOfAConfigCountsMoreThanWhatIsTrueOfAll) {
+  const Space space = space_of(headline);
+  const Config odd = space.at(space.size() / 3);
+  Experience experience;
+  const auto live = [&](const std::string& problem, double odd_share) {
+    const StageProblem stage = query_state(problem);
+    const Space its = space_of(stage);
+    for (std::size_t i = 0; i < its.size(); ++i) {
+      Trial trial = trial_of(stage, its.at(i), 1);
+      if (trial.config == odd) trial.result = timed(odd_share);
+      experience.add(synthetic_info(), trial);
+    }
+  };
+  live("b1 t32768 h8 d64 p2 bf16 gated", 0.97);
+  for (const char* problem : {"b1 t2048 h4 d64 p2 fp16 gated", "b1 t4096 h2 d64 p2 bf16 ungated", "b1 t2048 h2 d64 p2 bf16 gated", "b2 t4096 h1 d64 p2 fp16 ungated"})
+    live(problem, 2.5);
+  EXPECT_EQ(space.at(most_promising(experience.prior(headline, space, synthetic_info()), space)).text(), odd.text());
+}
+
 TEST(Experience, WhatFailedIsExpectedToBeSlow) {
   Experience experience;
   const StageProblem other = query_state("b1 t16384 h16 d64 p2 bf16 gated");
