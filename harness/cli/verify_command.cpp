@@ -194,8 +194,10 @@ std::optional<Config> same_kernel(const StageProblem& stage, const Config& confi
 }
 
 // The plan of a winner on a problem that a CPU can emulate: one batch entry, one kv head with its query heads, and the shortest and fewest
-// chunks that the configs allow, half of one more and a token. Everything that is compiled into the kernels stays.
-Plan scaled_down(const Plan& winner, const DeviceInfo& device) {
+// chunks that the configs allow, half of one more and a token; launched as on a device of few multiprocessors, so that blocks that stay for
+// several pieces of work find as many. Everything that is compiled into the kernels stays.
+Plan scaled_down(const Plan& winner, DeviceInfo device) {
+  device.multiprocessors = 4;
   const auto at = [&](std::int64_t chunk, std::int64_t chunks) -> std::optional<Plan> {
     Plan small{winner.problem, winner.shape, {}};
     small.problem.b = 1;

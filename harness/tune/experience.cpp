@@ -20,7 +20,7 @@ constexpr int rounds = 3;            // of trees and levels, each fitted to the 
 constexpr double slowest = 0.7;      // logarithm of time over level from which on it is all the same how slow; failures are that slow
 constexpr std::size_t most_lessons = 2000;  // bounds the time of learning
 constexpr std::size_t relearn_share = 10;   // it is done again once there are so many times fewer new lessons than old ones, or more
-// What one stage problem knew of a config, and the trees do not, counts for another one: so much, where both are alike but for a name ...
+// What one stage problem knew of a config counts for another one, where the trees count 1: so much, where both are the same ...
 constexpr double neighbour_weight = 4;
 constexpr double other_size = 0.7;   // ... times this for each doubling that tokens, heads or chunks are apart,
 constexpr double other_shape = 0.25;  // this for each doubling of what a kernel's registers and loops are made for,
