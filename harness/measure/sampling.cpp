@@ -11,7 +11,6 @@ namespace phitune {
 namespace {
 
 constexpr double kLongestRestMs = 100;
-constexpr double kOutBeyond = 0.05;
 
 /// What was seen of one candidate.
 class Seen {
@@ -105,7 +104,7 @@ std::vector<Timing> sample_in_rounds(std::size_t candidates, const TakeSample& t
     const auto differences = differences_to_fastest(samples);
     std::vector<std::size_t> still;
     for (std::size_t n = 0; n < order.size(); ++n)
-      if (!differences[n] || differences[n]->low <= kOutBeyond) still.push_back(order[n]);
+      if (!differences[n] || differences[n]->low <= kBeatenBeyond) still.push_back(order[n]);
     order = std::move(still);
   }
   std::vector<Timing> timings;

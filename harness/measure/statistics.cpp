@@ -14,7 +14,6 @@ namespace {
 
 constexpr std::size_t kContenderSamples = 10;
 constexpr double kContenderShare = 1.1;
-constexpr double kBeatenBeyond = 1.05;
 constexpr double kUnstableShare = 0.25;
 constexpr double kUnstableMs = 0.003;
 
@@ -94,7 +93,7 @@ std::optional<Interval> ratio_interval(std::span<const double> a, std::span<cons
 
 std::optional<Beaten> beaten(std::span<const double> samples, const MeasurePolicy& policy) {
   const auto ratio = ratio_interval(samples, policy.samples_to_beat);
-  if (!ratio || ratio->low <= kBeatenBeyond) return std::nullopt;
+  if (!ratio || ratio->low <= 1 + kBeatenBeyond) return std::nullopt;
   return Beaten{.by_ms = policy.time_to_beat_ms, .low = ratio->low, .high = ratio->high};
 }
 

@@ -27,6 +27,9 @@ struct Interval {
 /// both scatter alike. Absent where even the widest has less confidence: two samples need eight others, three need five.
 [[nodiscard]] std::optional<Interval> ratio_interval(std::span<const double> a, std::span<const double> b);
 
+/// Who is shown to be slower by more, which neither drift nor clocks explain, is measured no further.
+inline constexpr double kBeatenBeyond = 0.05;
+
 /// What proves, so far, that the candidate is slower than the samples to beat by more than 5 %, which neither drift nor clocks explain;
 /// nothing when that is not proven.
 [[nodiscard]] std::optional<Beaten> beaten(std::span<const double> samples, const MeasurePolicy& policy);
