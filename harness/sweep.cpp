@@ -103,6 +103,7 @@ class Run {
     return summary;
   }
 
+  [[nodiscard]] const std::vector<KnownBeforehand>& known() const { return known_; }
   [[nodiscard]] std::size_t trials() const { return trials_; }
   [[nodiscard]] std::size_t plan_trials() const { return plan_trials_; }
   [[nodiscard]] std::size_t resumed() const { return evaluator_.resumed(); }
@@ -115,16 +116,25 @@ class Run {
     evaluator_.compile_ahead(group.pivot, configs_of(group, group.first));
   }
 
-  // Not what this sweep made before it was resumed: it will come to that again, in the same order.
+  // The database last, because what was found on this device counts for more. Of it not what this sweep made before it was resumed: it will
+  // come to that again, in the same order.
   void remember_earlier_sweeps() {
+    for (const auto& lessons : options_.experience) {
+      KnownBeforehand& known = known_.emplace_back(KnownBeforehand{.what = lessons->name});
+      if (lessons->regime != options_.stage_policy.regime) continue;
+      for (const StageLessons& stage : lessons->stages) experience_.add(lessons->devices[stage.device], stage);
+      known.trials = lessons->size();
+    }
+    std::size_t of_database = 0;
     std::map<std::int64_t, DeviceInfo> devices;
     store_.for_each_trial({}, [&](const StoredTrial& stored) {
       const auto [device, is_new] = devices.try_emplace(stored.sweep);
       if (is_new) device->second = store_.sweep(stored.sweep).device;
-      if (stored.sweep != sweep_) remember(device->second, stored.trial);
+      if (stored.sweep == sweep_) return;
+      remember(device->second, stored.trial);
+      ++of_database;
     });
-    for (const Recording& recording : options_.experience)
-      for (const Trial& trial : recording.trials) remember(recording.sweep.device, trial);
+    known_.push_back({"database", of_database});
   }
 
   void remember(const DeviceInfo& device, const Trial& trial) {
@@ -334,6 +344,7 @@ class Run {
   std::int64_t sweep_;
   Evaluator evaluator_;
   Experience experience_;
+  std::vector<KnownBeforehand> known_;
   std::deque<Question> questions_;
   std::size_t trials_ = 0, looked_at_ = 0, plan_trials_ = 0, expected_ = 0;
   std::chrono::steady_clock::time_point started_;  // the problem at hand
@@ -351,11 +362,15 @@ void end_as_failed(Store& store, std::int64_t sweep, const std::string& reason) 
 
 std::string policy_text(const SweepOptions& options) {
   const SearchPolicy& search = options.search;
+  // Of sweeps that knew nothing the text is as it was before any could.
+  nlohmann::json names = nlohmann::json::array();
+  for (const auto& lessons : options.experience) names.push_back(lessons->name);
+  const std::string known = names.empty() ? "" : fmt::format(R"(, "experience": {})", names.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return fmt::format(
-      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "regime": "{}", "rest": {}, "max_samples": {}, "final_samples": {}, "final_seeds": {}, "seconds": {}, "stop_below": {}}})",
+      R"({{"trials": {}, "carried": {}, "lesser_trials": {}, "plan_bound": {}, "finalists": {}, "regime": "{}", "rest": {}, "max_samples": {}, "final_samples": {}, "final_seeds": {}, "seconds": {}, "stop_below": {}{}}})",
       search.trials, search.carried, search.lesser_trials, search.plan_bound, search.finalists, to_string(options.stage_policy.regime),
       options.stage_policy.rest, options.stage_policy.max_samples, options.final_policy.max_samples, options.final_policy.seeds, search.seconds,
-      search.worth_it ? search.worth_it->chance : 0);
+      search.worth_it ? search.worth_it->chance : 0, known);
 }
 
 void read_policy(const std::string& text, SweepOptions& options) {
@@ -408,6 +423,7 @@ SweepSummary sweep(const Suite& suite, Device& device, Compiler& compiler, Store
       summary.spared += summary.problems.back().spared;
       summary.spared_ms += summary.problems.back().spared_ms;
     }
+    summary.known = run.known();
     summary.trials = run.trials();
     summary.plan_trials = run.plan_trials();
     summary.resumed = run.resumed();

@@ -3,13 +3,14 @@
 
 #include <atomic>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "harness/compile/compiler.hpp"
 #include "harness/device/device.hpp"
-#include "harness/store/recording.hpp"
+#include "harness/store/lessons.hpp"
 #include "harness/store/store.hpp"
 #include "harness/suite.hpp"
 #include "harness/tune/evaluator.hpp"
@@ -26,7 +27,8 @@ struct SweepOptions {
   bool resume = false;  // go on with the last unfinished sweep of this suite, strategy and seed; begin one when there is none
   CompileScope compile = CompileScope::all;
   Reuse reuse = Reuse::any_sweep;
-  std::vector<Recording> experience = {};  // beside the database's earlier sweeps: what strategies that heed such know beforehand
+  // What strategies that heed such know beside the database's earlier sweeps, which count for more; so do later ones of these.
+  std::vector<std::shared_ptr<const Lessons>> experience = {};
 };
 
 struct ProblemSummary {
@@ -42,8 +44,15 @@ struct ProblemSummary {
   double spared_ms = 0;                // of device time: what they would have taken, each the mean of its group's others
 };
 
+/// What a search began with.
+struct KnownBeforehand {
+  std::string what;  // the name of lessons, or "database"
+  std::size_t trials = 0;
+};
+
 struct SweepSummary {
   SweepInfo sweep;
+  std::vector<KnownBeforehand> known;  // of strategies that heed such
   std::vector<ProblemSummary> problems;
   std::map<Outcome, std::int64_t> outcomes;  // of stage trials
   std::size_t trials = 0;                    // new stage trials of this run
@@ -58,9 +67,10 @@ struct SweepSummary {
   bool interrupted = false;
 };
 
-/// The limits that decide which trials are made and how they are timed, as they are stored with a sweep (JSON).
+/// The limits that decide which trials are made and how they are timed, and what was known beside the database, as they are stored with a
+/// sweep (JSON).
 [[nodiscard]] std::string policy_text(const SweepOptions& options);
-/// Reads what policy_text writes into `options`; what the text does not name keeps its value. Throws Error(bad_input) when it is no JSON
+/// Reads what policy_text writes into `options`, but for what was known; what the text does not name keeps its value. Throws Error(bad_input) when it is no JSON
 /// object or has a value of the wrong type.
 void read_policy(const std::string& text, SweepOptions& options);
 

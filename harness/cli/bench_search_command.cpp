@@ -18,7 +18,7 @@ struct BenchSearchFlags {
   std::vector<std::string> files;
   SearchBenchOptions options;
   std::string picture;
-  std::vector<std::string> experience;
+  ExperienceFlags experience;
   bool model = false;
   std::size_t least_configs = 50;
   bool trials_only = false;
@@ -136,8 +136,7 @@ int run(BenchSearchFlags flags) {
   for (const std::string& file : flags.files)
     for (RecordedSpace& space : read_spaces(file))
       if (space.trials.size() >= flags.least_configs) spaces.push_back(std::move(space));
-  std::vector<Recording> known;
-  for (const std::string& file : flags.experience) known.push_back(read_recording(file));
+  const std::vector<std::shared_ptr<const Lessons>> known = flags.experience.load(Regime{}, false);
   if (flags.model || !known.empty()) flags.options.prior = [&known](const RecordedSpace& space) { return prior_from(known, space); };
   const std::vector<SpaceComparison> compared = compare_strategies(spaces, flags.options, stop_requested());
   if (compared.empty())
@@ -207,11 +206,10 @@ void add_bench_search(CLI::App& bench, Action& action) {
       ->check(at_least(1))
       ->capture_default_str();
   command->add_option("--least-configs", flags->least_configs, "leave out smaller spaces")->check(at_least(1))->capture_default_str();
-  command
-      ->add_option("--experience", flags->experience,
-                   "phitune recordings, separated by commas, of which the strategies know all trials beforehand but those of a space's own "
-                   "problem on its own device")
-      ->delimiter(',');
+  flags->experience.add_to(
+      *command,
+      "phitune recordings and distilled experience, separated by commas (builtin: what phitune brings along), of which the strategies know all "
+      "trials beforehand but those of a space's own problem on its own device");
   command->add_flag("--model", flags->model, "without experience the strategies know what the analytic model expects");
   command
       ->add_option("--stop-below", flags->options.worth_it.chance,

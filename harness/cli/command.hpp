@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "harness/device/device.hpp"
+#include "harness/store/lessons.hpp"
 #include "harness/store/store.hpp"
 #include "harness/suite.hpp"
 #include "search/trial.hpp"
@@ -63,6 +65,19 @@ CLI::Option* add_rest(CLI::App& command, double& rest);
 /// Winners that were tuned on this board, or, when it has none, on another of the same name and architecture. Throws Error when there is
 /// neither.
 [[nodiscard]] std::vector<Winner> winners_for(Store& store, const DeviceInfo& device);
+
+/// --experience: files by their names, `builtin` for what phitune brings along, `none` for doing without.
+struct ExperienceFlags {
+  std::vector<std::string> names;
+  CLI::Option* add_to(CLI::App& command, const std::string& help);
+  [[nodiscard]] bool asks_for_some() const;
+  /// In the order in which they count for more, the built-in one first: where it was asked for, or `by_default` where `none` was not. Throws
+  /// Error for both `builtin` and `none`, and what read_lessons throws.
+  [[nodiscard]] std::vector<std::shared_ptr<const Lessons>> load(Regime regime, bool by_default) const;
+
+ private:
+  [[nodiscard]] bool has(const std::string& name) const;
+};
 
 struct CompilerFlags {
   std::string cache = default_cache_directory().string();

@@ -1,13 +1,17 @@
-// phitune db: look into a database, check it, join two, and write a sweep as a recording.
+// phitune db: look into a database, check it, join two, and write a sweep as a recording or what trials teach.
 #include <fmt/format.h>
 
+#include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "harness/cli/command.hpp"
 #include "harness/cli/output.hpp"
 #include "harness/error.hpp"
 #include "harness/store/recording.hpp"
 #include "harness/store/store.hpp"
+#include "harness/tune/distill.hpp"
 
 namespace phitune::cli {
 namespace {
@@ -15,10 +19,18 @@ namespace {
 struct DbFlags {
   std::string database = "phitune.db";
   std::string from;
+  std::vector<std::string> sources;
   std::string output;
   std::int64_t sweep = 0;
   bool json = false;
 };
+
+bool is_database(const std::string& path) {
+  constexpr std::string_view magic = "SQLite format 3";
+  std::string begin(magic.size(), '\0');
+  std::ifstream(path, std::ios::binary).read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  return begin == magic;
+}
 
 double megabytes(std::int64_t bytes) { return 1e-6 * static_cast<double>(bytes); }
 
@@ -177,22 +189,66 @@ int record(const DbFlags& flags) {
   return 0;
 }
 
+// A database or a recording, told apart by how they begin.
+void collect(const std::string& source, LessonCollector& to) {
+  if (is_database(source)) {
+    Store store = open_read_only(source);
+    std::map<std::int64_t, SweepInfo> sweeps;
+    for (const SweepInfo& sweep : store.sweeps()) sweeps.emplace(sweep.id, sweep);
+    store.for_each_trial({}, [&](const StoredTrial& stored) { to.add(sweeps.at(stored.sweep), stored.trial); });
+    return;
+  }
+  const Recording recording = read_recording(source);
+  for (const Trial& trial : recording.trials) to.add(recording.sweep, trial);
+}
+
+int distill(const DbFlags& flags) {
+  const std::filesystem::path output = replaceable(flags.output);
+  LessonCollector collector{Regime{}};
+  for (const std::string& source : flags.sources) collect(source, collector);
+  const Lessons all = collector.lessons(), today = of_today(all);
+  if (today.size() == 0)
+    throw Error(ExitCode::bad_input, "none of these trials teaches anything: no config of today's kernels was timed on a GPU with a cold cache");
+  const std::string bytes = packed(today);
+  write_output(output.string(), bytes);
+  const std::size_t outdated = all.size() - today.size();
+  if (flags.json) {
+    fmt::print("{}\n", nlohmann::json({{"path", flags.output},
+                                       {"bytes", bytes.size()},
+                                       {"devices", today.devices.size()},
+                                       {"stage_problems", today.stages.size()},
+                                       {"trials", today.size()},
+                                       {"outdated", outdated}})
+                           .dump(2));
+    return 0;
+  }
+  fmt::print("{}: {} of {} on {}; {} left out, of kernels that have changed. Sweep with it by --experience {}\n", flags.output,
+             counted(today.size(), "trial"), counted(today.stages.size(), "stage problem"), counted(today.devices.size(), "model"),
+             counted(outdated, "trial"), flags.output);
+  return 0;
+}
+
 }  // namespace
 
 void add_db(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("db", "Look into a database, check it, merge two, write a recording");
+  auto* command = app.add_subcommand("db", "Look into a database, check it, merge two, write a recording or distilled experience");
   command->require_subcommand(1);
   command->footer(
       "Examples:\n"
       "  phitune db info --db phitune.db\n"
       "  phitune db merge --db phitune.db from-another-machine.db\n"
-      "  phitune db record --db phitune.db h200.jsonl.gz");
+      "  phitune db record --db phitune.db h200.jsonl.gz\n"
+      "  phitune db distill experience.jsonl.gz phitune.db h200.jsonl.gz");
   auto flags = std::make_shared<DbFlags>();
-  const auto add = [&](const char* name, const char* help, int (*work)(const DbFlags&)) {
+  const auto add_any = [&](const char* name, const char* help, int (*work)(const DbFlags&)) {
     auto* sub = command->add_subcommand(name, help);
-    sub->add_option("--db", flags->database, "database")->capture_default_str();
     sub->add_flag("--json", flags->json, "print as JSON");
     sub->callback([flags, work, &action] { action = [flags, work] { return work(*flags); }; });
+    return sub;
+  };
+  const auto add = [&](const char* name, const char* help, int (*work)(const DbFlags&)) {
+    auto* sub = add_any(name, help, work);
+    sub->add_option("--db", flags->database, "database")->capture_default_str();
     return sub;
   };
   add("info", "What it holds: sweeps, trials by outcome, winners", info);
@@ -204,6 +260,9 @@ void add_db(CLI::App& app, Action& action) {
   auto* recording = add("record", "Write a sweep as a compressed recording that replay:FILE reads", record);
   recording->add_option("output", flags->output, "file to write, e.g. sweep.jsonl.gz")->required();
   recording->add_option("--sweep", flags->sweep, "id of the sweep (phitune db info); default: the last finished one");
+  auto* distilled = add_any("distill", "Write what trials teach a search, for --experience of sweep", distill);
+  distilled->add_option("output", flags->output, "file to write, e.g. experience.jsonl.gz")->required();
+  distilled->add_option("sources", flags->sources, "databases and recordings")->required()->take_all();
 }
 
 }  // namespace phitune::cli

@@ -1,14 +1,23 @@
 // Options that several commands share.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "harness/cli/command.hpp"
 #include "harness/device/device_group.hpp"
 #include "harness/error.hpp"
+#include "harness/tune/distill.hpp"
 #include "harness/worker/supervised_device.hpp"
 
 namespace phitune::cli {
+namespace {
+
+// What stands in a list of files of experience without being one; ./none is a file.
+constexpr const char* builtin = "builtin";
+constexpr const char* without_builtin = "none";
+
+}  // namespace
 
 void ProblemOptions::add_to(CLI::App& command) {
   command.add_option("--suite", suite, "TOML file of problems, e.g. data/suites/paper.toml");
@@ -42,6 +51,26 @@ CLI::Validator at_least(double least) {
     return whole && value >= least ? std::string() : fmt::format("'{}' is not a number of at least {}", text, least);
   };
   return CLI::Validator(check, "");
+}
+
+CLI::Option* ExperienceFlags::add_to(CLI::App& command, const std::string& help) {
+  return command.add_option("--experience", names, help)->delimiter(',');
+}
+
+bool ExperienceFlags::has(const std::string& name) const { return std::ranges::find(names, name) != names.end(); }
+
+bool ExperienceFlags::asks_for_some() const {
+  return std::ranges::any_of(names, [](const std::string& name) { return name != without_builtin; });
+}
+
+std::vector<std::shared_ptr<const Lessons>> ExperienceFlags::load(Regime regime, bool by_default) const {
+  if (has(builtin) && has(without_builtin))
+    throw Error(ExitCode::usage, "--experience cannot be both builtin and none: with what phitune brings along, or without it");
+  std::vector<std::shared_ptr<const Lessons>> known;
+  if (has(builtin) || (by_default && !has(without_builtin))) known.push_back(builtin_lessons());
+  for (const std::string& name : names)
+    if (name != builtin && name != without_builtin) known.push_back(std::make_shared<const Lessons>(read_lessons(name, regime)));
+  return known;
 }
 
 CLI::Option* add_regime(CLI::App& command, std::string& regime) {

@@ -24,7 +24,7 @@ struct SweepFlags {
   std::string database = "phitune.db";
   std::string compile = "all";
   std::string regime = "flush";
-  std::vector<std::string> experience;
+  ExperienceFlags experience;
   bool again = false;
   bool until_worth_it = false;
   bool json = false;
@@ -66,6 +66,8 @@ nlohmann::json to_json(const SweepSummary& summary) {
     }
     problems.push_back(row);
   }
+  nlohmann::json known = nlohmann::json::array();
+  for (const KnownBeforehand& one : summary.known) known.push_back({{"what", one.what}, {"trials", one.trials}});
   const DeviceInfo& device = summary.sweep.device;
   return {{"device", device.name},
           {"replayed", device.replayed},
@@ -77,6 +79,7 @@ nlohmann::json to_json(const SweepSummary& summary) {
           {"shared", summary.shared},
           {"same_code", summary.same_code},
           {"plan_trials", summary.plan_trials},
+          {"known_beforehand", known},
           {"spared_trials", summary.spared},
           {"spared_device_seconds", 1e-3 * summary.spared_ms},
           {"outcomes", outcomes},
@@ -117,6 +120,10 @@ void print(const SweepSummary& summary) {
   fmt::print("{} stage trials ({}){}{}{}; {} whole plans; {} kernels compiled, {} from the cache; {}\n", summary.trials + summary.resumed,
              outcomes, resumed, shared, same_code, summary.plan_trials, summary.compiler.compiled, summary.compiler.cache_hits,
              human_seconds(summary.seconds));
+  std::string known;
+  for (const KnownBeforehand& one : summary.known)
+    if (one.trials > 0) known += fmt::format("{}{} ({})", known.empty() ? "" : ", ", counted(one.trials, "trial"), one.what);
+  if (!summary.known.empty()) fmt::print("known beforehand: {}\n", known.empty() ? "nothing" : known);
   if (summary.spared > 0)
     fmt::print("{} not made, because one of the next {} was unlikely to gain {:g} %: about {} of device time\n",
                counted(summary.spared, "more trial"), WorthIt{}.trials, 100 * WorthIt{}.gain, human_seconds(1e-3 * summary.spared_ms));
@@ -164,7 +171,6 @@ void prepare_replay(SweepFlags& flags, const Suite& suite, const Device& device)
 
 int run(SweepFlags flags) {
   const Suite suite = flags.problems.load();
-  for (const std::string& file : flags.experience) flags.options.experience.push_back(read_recording(file));
   flags.options.stage_policy.regime = flags.options.final_policy.regime = parse_regime(flags.regime);
   flags.options.final_policy.rest = flags.options.stage_policy.rest;
   flags.options.reuse = flags.again ? Reuse::this_sweep : Reuse::any_sweep;
@@ -179,10 +185,14 @@ int run(SweepFlags flags) {
     throw Error(ExitCode::usage,
                 fmt::format("--until-worth-it is for strategies that can tell what is left to gain, auto and informed; '{}' cannot",
                             flags.options.search.strategy));
-  if (!flags.experience.empty() && !heeds_prior(flags.options.search.strategy))
+  if (flags.experience.asks_for_some() && !heeds_prior(flags.options.search.strategy))
     throw Error(ExitCode::usage,
                 fmt::format("--experience is for strategies that begin with what is known, auto and informed; '{}' begins with nothing",
                             flags.options.search.strategy));
+  // A recording and a simulation would be asked what is known of them already, and emulation is no GPU.
+  const bool is_gpu = !device->info().replayed && !device->info().emulated;
+  if (heeds_prior(flags.options.search.strategy))
+    flags.options.experience = flags.experience.load(flags.options.stage_policy.regime, is_gpu);
   flags.options.stage_policy.seed = flags.options.final_policy.seed = flags.options.search.seed;
   Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
   Store store(flags.database);
@@ -263,11 +273,11 @@ void add_sweep(CLI::App& app, Action& action) {
                    "of a recording's candidates: all, or only the leading ones, which takes a third of the time")
       ->check(CLI::IsMember({"all", "leading"}))
       ->capture_default_str();
-  command
-      ->add_option("--experience", flags->experience,
-                   "phitune recordings, separated by commas, of this or any other GPU: the search begins with what their trials teach, as it "
-                   "does with what the database holds")
-      ->delimiter(',');
+  flags->experience.add_to(
+      *command,
+      "phitune recordings and distilled experience, separated by commas, of this or any other GPU: the search begins with what their trials "
+      "teach, as it does with what phitune brings along and with what the database holds. none: without what phitune brings along; builtin: "
+      "with it also where nothing is measured, as on replay:FILE");
   command->add_flag(
       "--again", flags->again,
       "measure again what an earlier sweep of the database has measured: the same machine code and launch on this device and driver");

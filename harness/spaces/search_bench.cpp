@@ -36,15 +36,14 @@ bool has_todays_knobs(const RecordedSpace& space) {
 
 }  // namespace
 
-Prior prior_from(const std::vector<Recording>& recordings, const RecordedSpace& space) {
+Prior prior_from(const std::vector<std::shared_ptr<const Lessons>>& known, const RecordedSpace& space) {
   if (!space.stage || !has_todays_knobs(space)) return {};
   Experience experience;
-  for (const Recording& recording : recordings)
-    for (const Trial& trial : recording.trials) {
-      const StageProblem& other = trial.problem;
-      if (other.stage != space.stage->stage || other.path != space.stage->path) continue;
-      if (other.problem != space.stage->problem || recording.sweep.device.name != space.device.name)
-        experience.add(recording.sweep.device, trial);
+  for (const auto& lessons : known)
+    for (const StageLessons& other : lessons->stages) {
+      if (other.stage.stage != space.stage->stage || other.stage.path != space.stage->path) continue;
+      const DeviceInfo& device = lessons->devices[other.device];
+      if (other.stage.problem != space.stage->problem || device.name != space.device.name) experience.add(device, other);
     }
   return experience.prior(*space.stage, space.space, space.device);
 }

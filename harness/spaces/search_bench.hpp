@@ -5,10 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "harness/store/recording.hpp"
+#include "harness/store/lessons.hpp"
 #include "search/score.hpp"
 
 namespace phitune {
@@ -42,8 +43,8 @@ struct SpaceComparison {
 [[nodiscard]] std::vector<SpaceComparison> compare_strategies(const std::vector<RecordedSpace>& spaces, const SearchBenchOptions& options,
                                                               const std::atomic<bool>& stop);
 
-/// What trials of `recordings` teach about a space of a recording: experience.hpp, of all their trials but those of the space's own problem
-/// on its own device. Nothing for spaces of other tuners.
-[[nodiscard]] Prior prior_from(const std::vector<Recording>& recordings, const RecordedSpace& space);
+/// What `known` teaches about a space of a recording: experience.hpp, of all its trials but those of the space's own problem on its own
+/// device. Nothing for spaces of other tuners.
+[[nodiscard]] Prior prior_from(const std::vector<std::shared_ptr<const Lessons>>& known, const RecordedSpace& space);
 
 }  // namespace phitune

@@ -8,7 +8,7 @@
 namespace phitune {
 namespace {
 
-// windowBits 15 with 16 added: deflate in a gzip frame.
+// windowBits 15 with 16 added: deflate in a gzip frame, whose header zlib fills with no time and no name.
 constexpr int gzip_window = 15 + 16;
 
 class Inflater {
@@ -45,5 +45,25 @@ class Inflater {
 bool is_gzip(std::string_view bytes) { return bytes.starts_with("\x1f\x8b"); }
 
 std::string gunzip(const std::string& packed) { return Inflater().read(packed); }
+
+struct Gzip::Stream : z_stream {};
+
+Gzip::Gzip() : stream_(std::make_unique<Stream>()) {
+  if (deflateInit2(stream_.get(), Z_BEST_COMPRESSION, Z_DEFLATED, gzip_window, 9, Z_DEFAULT_STRATEGY) != Z_OK) throw std::bad_alloc();
+}
+
+Gzip::~Gzip() { (void)deflateEnd(stream_.get()); }
+
+void Gzip::write(std::string_view text, std::ostream& to, bool last) {
+  stream_->next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream_->avail_in = static_cast<uInt>(text.size());
+  do {
+    char out[1 << 16];
+    stream_->next_out = reinterpret_cast<Bytef*>(out);
+    stream_->avail_out = sizeof out;
+    (void)deflate(stream_.get(), last ? Z_FINISH : Z_NO_FLUSH);
+    to.write(out, static_cast<std::streamsize>(sizeof out - stream_->avail_out));
+  } while (stream_->avail_out == 0);
+}
 
 }  // namespace phitune

@@ -2,17 +2,16 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <system_error>
 #include <tuple>
 
 #include "harness/error.hpp"
 #include "harness/store/gzip.hpp"
+#include "harness/store/json_lines.hpp"
 #include "harness/store/trial_json.hpp"
 
 namespace phitune {
@@ -24,34 +23,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* format_name = "phitune recording";
 constexpr int format_version = 1;
-
-// windowBits 15 with 16 added: deflate in a gzip frame, whose header zlib fills with no time and no name.
-constexpr int gzip_window = 15 + 16;
-
-class Deflater {
- public:
-  Deflater() {
-    if (deflateInit2(&stream_, Z_BEST_COMPRESSION, Z_DEFLATED, gzip_window, 9, Z_DEFAULT_STRATEGY) != Z_OK) throw std::bad_alloc();
-  }
-  ~Deflater() { (void)deflateEnd(&stream_); }
-  Deflater(const Deflater&) = delete;
-  Deflater& operator=(const Deflater&) = delete;
-
-  void write(const std::string& text, std::ostream& to, bool last = false) {
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-    stream_.avail_in = static_cast<uInt>(text.size());
-    do {
-      char out[1 << 16];
-      stream_.next_out = reinterpret_cast<Bytef*>(out);
-      stream_.avail_out = sizeof out;
-      (void)deflate(&stream_, last ? Z_FINISH : Z_NO_FLUSH);
-      to.write(out, static_cast<std::streamsize>(sizeof out - stream_.avail_out));
-    } while (stream_.avail_out == 0);
-  }
-
- private:
-  z_stream stream_ = {};
-};
 
 void sort(Recording& recording) {
   const auto name = [](const Trial& trial) { return std::tuple(trial.problem.key(), trial.config.text(), trial.source_hash); };
@@ -72,7 +43,7 @@ Json header_of(const Recording& recording) {
 }
 
 void write_lines(const Recording& recording, std::ostream& to) {
-  Deflater pack;
+  Gzip pack;
   // A compiler log may hold bytes that are not UTF-8; they must not lose the sweep.
   const auto line = [](const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; };
   pack.write(line(header_of(recording)), to);
@@ -81,28 +52,7 @@ void write_lines(const Recording& recording, std::ostream& to) {
   pack.write("", to, true);
 }
 
-// Reads the lines one after another, knowing where it is when one is wrong.
-class Lines {
- public:
-  explicit Lines(std::string text) : text_(std::move(text)) {}
-  [[nodiscard]] int number() const { return number_; }
-  [[nodiscard]] bool done() const { return at_ >= text_.size(); }
-  json next() {
-    ++number_;
-    if (done()) throw std::invalid_argument("the file ends before all of its trials");
-    const std::size_t end = std::min(text_.find('\n', at_), text_.size());
-    const auto line = json::parse(text_.begin() + static_cast<std::ptrdiff_t>(at_), text_.begin() + static_cast<std::ptrdiff_t>(end));
-    at_ = end + 1;
-    return line;
-  }
-
- private:
-  std::string text_;
-  std::size_t at_ = 0;
-  int number_ = 0;
-};
-
-Recording read_lines(Lines& lines) {
+Recording read_lines(JsonLines& lines) {
   const json header = lines.next();
   if (!header.is_object() || header.value("format", std::string()) != format_name) {
     throw std::invalid_argument(fmt::format("the first line is not the header of a {}", format_name));
@@ -119,15 +69,6 @@ Recording read_lines(Lines& lines) {
   for (std::size_t i = 0; i < plan_trials; ++i) recording.plan_trials.push_back(plan_trial_from(lines.next().at("plan_trial")));
   if (!lines.done()) throw std::invalid_argument("there are more lines than the header says");
   return recording;
-}
-
-std::string read_bytes(const fs::path& path) {
-  std::error_code ignored;
-  std::ifstream in(path, std::ios::binary);
-  if (!in || fs::is_directory(path, ignored)) {
-    throw Error(ExitCode::io, fmt::format("{}: cannot read the recording; see that the file exists and can be read", path.string()));
-  }
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
 }  // namespace
@@ -168,23 +109,7 @@ void write_recording(const fs::path& path, const Recording& recording) {
 }
 
 Recording read_recording(const fs::path& path) {
-  const std::string packed = read_bytes(path);
-  int line = 0;
-  try {
-    Lines lines(gunzip(packed));
-    try {
-      return read_lines(lines);
-    } catch (...) {
-      line = lines.number();
-      throw;
-    }
-  } catch (const Error&) {
-    throw;
-  } catch (const std::exception& error) {
-    const std::string where = line > 0 ? fmt::format(", line {}", line) : "";
-    throw Error(ExitCode::bad_input, fmt::format("{}{}: not a whole phitune recording: {}. Fetch the file again, or record the sweep anew",
-                                                 path.string(), where, error.what()));
-  }
+  return read_json_lines(path, {.what = "recording", .mend = "Fetch the file again, or record the sweep anew"}, read_lines);
 }
 
 }  // namespace phitune

@@ -7,6 +7,7 @@
 #include <string>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 
 #include "harness/tune/time_model.hpp"
 #include "search/strategies/extra_trees.hpp"
@@ -117,21 +118,27 @@ struct Learned {
 // What one template has been through.
 class Experience::Template {
  public:
-  void add(const DeviceInfo& device, const Trial& trial) {
-    const StageProblem& stage = trial.problem;
+  void add(const DeviceInfo& device, const StageProblem& stage, const Config& config, std::optional<double> ms) {
     const auto [level, is_new] = levels_.try_emplace(device.name + " " + stage.key(), levels_.size());
     if (is_new) {
       names_.push_back(&level->first);
       neighbours_.push_back({stage, device.name});
       spaces_.push_back(stage_template(stage.stage, stage.path).space(stage, device));
+      latest_.emplace_back();
     }
-    if (!spaces_[level->second].find(trial.config)) return;
+    if (!spaces_[level->second].find(config)) return;
+    const std::size_t number = lessons_.size();
     Lesson& lesson = lessons_.emplace_back();
     lesson.level = level->second;
-    lesson.config = trial.config.text();
-    lesson.features = features_of(trial.problem, trial.config, device);
-    if (trial.result.outcome == Outcome::ok && trial.result.timing) lesson.log_ms = std::log(trial.result.timing->median_ms);
+    lesson.config = config.text();
+    lesson.features = features_of(stage, config, device);
+    if (ms) lesson.log_ms = std::log(*ms);
     right_ += lesson.log_ms.has_value();
+    const auto [latest, is_first] = latest_[lesson.level].try_emplace(lesson.config, number);
+    if (is_first) return;
+    Lesson& former = lessons_[std::exchange(latest->second, number)];
+    former.outdated = true;
+    right_ -= former.log_ms.has_value();
   }
 
   [[nodiscard]] std::size_t right() const { return right_; }
@@ -151,11 +158,13 @@ class Experience::Template {
     std::string config;
     std::vector<std::uint16_t> features;
     std::optional<double> log_ms;  // nothing: it failed
+    bool outdated = false;         // there is a later one of the same config
   };
 
   // Each stage problem was tried on configs of its own, so the mean of its times is no fair level: it is what the trees leave unexplained.
   [[nodiscard]] std::shared_ptr<const Learned> learn() const {
-    const std::vector<const Lesson*> lessons = useful();
+    // What one stage problem knew of a config is looked up, however much is known; only the trees' time is bounded.
+    const std::vector<const Lesson*> all = useful(lessons_.size()), lessons = useful(most_lessons);
     Samples samples;
     samples.features = lessons.front()->features.size();
     for (const Lesson* lesson : lessons) samples.values.insert(samples.values.end(), lesson->features.begin(), lesson->features.end());
@@ -168,25 +177,25 @@ class Experience::Template {
         samples.goodness.push_back(lesson->log_ms ? goodness_of(*lesson->log_ms - level[lesson->level]) : 0);
       trees = std::make_shared<const Trees>(samples);
     }
-    level = fitted_levels(lessons, trees.get());
+    level = fitted_levels(all, trees.get());
     auto learned = std::make_shared<Learned>();
     learned->trees = trees;
     learned->neighbours = neighbours_;
-    for (const Lesson* lesson : lessons) {
+    for (const Lesson* lesson : all) {
       const double relative = lesson->log_ms ? std::min(slowest, *lesson->log_ms - level[lesson->level]) : slowest;
       learned->configs[lesson->config].push_back({lesson->level, relative});
     }
     return learned;
   }
 
-  // The latest. Where nothing was right, what failed was the stage problem, not its configs.
-  [[nodiscard]] std::vector<const Lesson*> useful() const {
+  // The latest, at most so many. Where nothing was right, what failed was the stage problem, not its configs.
+  [[nodiscard]] std::vector<const Lesson*> useful(std::size_t most) const {
     std::vector<bool> right(levels_.size(), false);
     for (const Lesson& lesson : lessons_)
-      if (lesson.log_ms) right[lesson.level] = true;
+      if (lesson.log_ms && !lesson.outdated) right[lesson.level] = true;
     std::vector<const Lesson*> useful;
-    for (auto lesson = lessons_.rbegin(); lesson != lessons_.rend() && useful.size() < most_lessons; ++lesson)
-      if (right[lesson->level]) useful.push_back(&*lesson);
+    for (auto lesson = lessons_.rbegin(); lesson != lessons_.rend() && useful.size() < most; ++lesson)
+      if (right[lesson->level] && !lesson->outdated) useful.push_back(&*lesson);
     // Several devices answer in an order that is not the same every time.
     std::ranges::sort(useful, {},
                       [this](const Lesson* lesson) { return std::tie(*names_[lesson->level], lesson->features, lesson->log_ms); });
@@ -210,7 +219,8 @@ class Experience::Template {
   std::vector<const std::string*> names_;  // of the levels, by their numbers
   std::vector<Learned::Neighbour> neighbours_;  // likewise
   std::vector<Space> spaces_;              // likewise, as today's template has them
-  std::size_t right_ = 0;
+  std::vector<std::unordered_map<std::string, std::size_t>> latest_;  // likewise, of each config the latest lesson
+  std::size_t right_ = 0;  // lessons that are not outdated
   std::shared_ptr<const Learned> learned_;  // from the first learned_from_ lessons; null: there were none
   std::size_t learned_from_ = 0;
 };
@@ -220,13 +230,24 @@ Experience::~Experience() = default;
 Experience::Experience(Experience&&) noexcept = default;
 Experience& Experience::operator=(Experience&&) noexcept = default;
 
+Experience::Template& Experience::of(const StageProblem& stage) {
+  std::unique_ptr<Template>& of = templates_[{stage.stage, stage.path}];
+  if (!of) of = std::make_unique<Template>();
+  return *of;
+}
+
 void Experience::add(const DeviceInfo& device, const Trial& trial) {
   // A recording that does not know a config has not said that it is bad.
   const bool unknown = trial.result.outcome == Outcome::pruned && trial.source_hash.empty();
   if (trial.problem.path == Path::library || unknown) return;
-  std::unique_ptr<Template>& of = templates_[{trial.problem.stage, trial.problem.path}];
-  if (!of) of = std::make_unique<Template>();
-  of->add(device, trial);
+  const auto& timing = trial.result.timing;
+  const bool right = trial.result.outcome == Outcome::ok && timing;
+  of(trial.problem).add(device, trial.problem, trial.config, right ? std::optional(timing->median_ms) : std::nullopt);
+}
+
+void Experience::add(const DeviceInfo& device, const StageLessons& lessons) {
+  for (const Lesson& lesson : lessons.lessons)
+    of(lessons.stage).add(device, lessons.stage, lesson.config, lesson.outcome == Outcome::ok ? std::optional(lesson.median_ms) : std::nullopt);
 }
 
 Prior Experience::prior(const StageProblem& stage, const Space& space, const DeviceInfo& device) {

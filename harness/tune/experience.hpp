@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/store/lessons.hpp"
 #include "search/strategy.hpp"
 #include "search/trial.hpp"
 
@@ -24,8 +25,10 @@ class Experience {
   Experience& operator=(Experience&&) noexcept;
 
   /// Those of library stages, those of configs that are not in today's space (a template that changed), and those that a recording does not
-  /// know teach nothing.
+  /// know teach nothing. What is added later counts for more: of one config of one stage problem on devices of one name the latest alone
+  /// counts, and the trees learn from a template's latest.
   void add(const DeviceInfo& device, const Trial& trial);
+  void add(const DeviceInfo& device, const StageLessons& lessons);
 
   /// What to expect of the configs of `space`, the stage problem's: by experience where `kLeastTrials` of the template's trials were right,
   /// else by the analytic model. The space must outlive it, this object need not.
@@ -35,6 +38,8 @@ class Experience {
 
  private:
   class Template;
+  Template& of(const StageProblem& stage);
+
   std::map<std::pair<Stage, Path>, std::unique_ptr<Template>> templates_;
 };
 
