@@ -24,6 +24,9 @@ bool rested(const SweepInfo& sweep) {
   return policy.is_object() && rest != policy.end() && rest->is_number() && rest->get<double>() > 0;
 }
 
+// Not by what was expected of configs.
+bool chose_blindly(const SweepInfo& sweep) { return sweep.strategy == "random" || sweep.strategy == "exhaustive"; }
+
 // Two partitions of one GPU are two models.
 std::string model_of(const DeviceInfo& device) {
   return fmt::format("{} {} {} {}", device.name, device.architecture, device.multiprocessors, device.shared_per_block);
@@ -45,9 +48,11 @@ void LessonCollector::add(const SweepInfo& sweep, const Trial& trial) {
   const bool untimed = result.outcome == Outcome::ok && !result.timing;
   if (trial.problem.path == Path::library || sweep.device.emulated || unknown || other_regime || untimed) return;
   const Age age = {rested(sweep), trial.created_at};
-  Model& model = models_[model_of(sweep.device)];
+  const std::string name = model_of(sweep.device);
+  Model& model = models_[name];
   if (age >= model.age) model = {age, sweep.device};
-  Kept& kept = stages_[{model_of(sweep.device), trial.problem}][trial.config];
+  OfStage& stage = stages_[{name, trial.problem}];
+  Kept& kept = (chose_blindly(sweep) ? stage.blindly : stage.by_promise)[trial.config];
   if (age >= kept.age) kept = {age, result.outcome, result.outcome == Outcome::ok ? result.timing->median_ms : 0};
 }
 
@@ -60,9 +65,9 @@ Lessons LessonCollector::lessons() const {
     lessons.devices.push_back(model.info);
   }
   std::vector<std::pair<std::string, StageLessons>> dated;
-  for (const auto& [key, configs] : stages_) {
+  for (const auto& [key, tried] : stages_) {
     auto& [date, stage] = dated.emplace_back("", StageLessons{numbers[key.first], key.second, {}});
-    for (const auto& [config, kept] : configs) {
+    for (const auto& [config, kept] : tried.blindly.empty() ? tried.by_promise : tried.blindly) {
       date = std::max(date, kept.age.second);
       stage.lessons.push_back({config, kept.outcome, kept.median_ms});
     }

@@ -5,7 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <tuple>
+#include <utility>
 
 #include "harness/store/lessons.hpp"
 #include "harness/store/store.hpp"
@@ -13,8 +13,9 @@
 namespace phitune {
 
 /// Gathers trials of any sweeps. Of one config of one stage problem on one model of GPU a single trial is kept: of a sweep that let the
-/// device rest rather than of one that did not, then the latest, then the one added last. Those that teach nothing are left out: library
-/// stages, what a recording did not know, times of another regime, CPU emulation.
+/// device rest rather than of one that did not, then the latest, then the one added last. Where a stage problem was tried at random or
+/// exhaustively, what other sweeps tried of it is left out: a sample of the promising looks average among its like, and teaches that they are.
+/// So is what teaches nothing: library stages, what a recording did not know, times of another regime, CPU emulation.
 class LessonCollector {
  public:
   explicit LessonCollector(Regime regime) : regime_(regime) {}
@@ -24,7 +25,7 @@ class LessonCollector {
   [[nodiscard]] Lessons lessons() const;
 
  private:
-  using Age = std::pair<bool, std::string>;  // whether the device rested, and when; later ones are greater
+  using Age = std::pair<bool, std::string>;  // whether the device rested, and when; the greater one is kept
   struct Kept {
     Age age;
     Outcome outcome = Outcome::ok;
@@ -34,9 +35,13 @@ class LessonCollector {
     Age age;
     DeviceInfo info;
   };
+  using Tried = std::map<Config, Kept>;
+  struct OfStage {
+    Tried blindly, by_promise;
+  };
   Regime regime_;
   std::map<std::string, Model> models_;
-  std::map<std::pair<std::string, StageProblem>, std::map<Config, Kept>> stages_;  // by model
+  std::map<std::pair<std::string, StageProblem>, OfStage> stages_;  // by model
 };
 
 /// Without configs that are in no space of today's templates, and without stage problems on which nothing was right: they teach nothing.

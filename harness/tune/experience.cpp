@@ -7,7 +7,6 @@
 #include <string>
 #include <tuple>
 #include <unordered_map>
-#include <utility>
 
 #include "harness/tune/time_model.hpp"
 #include "search/strategies/extra_trees.hpp"
@@ -19,7 +18,7 @@ constexpr std::size_t trees = 120;
 constexpr std::size_t smallest = 4;  // rows below which a node is not split
 constexpr int rounds = 3;            // of trees and levels, each fitted to the other
 constexpr double slowest = 0.7;      // logarithm of time over level from which on it is all the same how slow; failures are that slow
-constexpr std::size_t most_lessons = 2000;  // bounds the time of learning
+constexpr std::size_t most_lessons = 2000;  // that trees learn from: bounds the time
 constexpr std::size_t relearn_share = 10;   // it is done again once there are so many times fewer new lessons than old ones, or more
 // What one stage problem knew of a config counts for another one, where the trees count 1: so much, where both are the same ...
 constexpr double neighbour_weight = 4;
@@ -124,21 +123,14 @@ class Experience::Template {
       names_.push_back(&level->first);
       neighbours_.push_back({stage, device.name});
       spaces_.push_back(stage_template(stage.stage, stage.path).space(stage, device));
-      latest_.emplace_back();
     }
     if (!spaces_[level->second].find(config)) return;
-    const std::size_t number = lessons_.size();
     Lesson& lesson = lessons_.emplace_back();
     lesson.level = level->second;
     lesson.config = config.text();
     lesson.features = features_of(stage, config, device);
     if (ms) lesson.log_ms = std::log(*ms);
     right_ += lesson.log_ms.has_value();
-    const auto [latest, is_first] = latest_[lesson.level].try_emplace(lesson.config, number);
-    if (is_first) return;
-    Lesson& former = lessons_[std::exchange(latest->second, number)];
-    former.outdated = true;
-    right_ -= former.log_ms.has_value();
   }
 
   [[nodiscard]] std::size_t right() const { return right_; }
@@ -158,7 +150,6 @@ class Experience::Template {
     std::string config;
     std::vector<std::uint16_t> features;
     std::optional<double> log_ms;  // nothing: it failed
-    bool outdated = false;         // there is a later one of the same config
   };
 
   // Each stage problem was tried on configs of its own, so the mean of its times is no fair level: it is what the trees leave unexplained.
@@ -192,10 +183,10 @@ class Experience::Template {
   [[nodiscard]] std::vector<const Lesson*> useful(std::size_t most) const {
     std::vector<bool> right(levels_.size(), false);
     for (const Lesson& lesson : lessons_)
-      if (lesson.log_ms && !lesson.outdated) right[lesson.level] = true;
+      if (lesson.log_ms) right[lesson.level] = true;
     std::vector<const Lesson*> useful;
     for (auto lesson = lessons_.rbegin(); lesson != lessons_.rend() && useful.size() < most; ++lesson)
-      if (right[lesson->level] && !lesson->outdated) useful.push_back(&*lesson);
+      if (right[lesson->level]) useful.push_back(&*lesson);
     // Several devices answer in an order that is not the same every time.
     std::ranges::sort(useful, {},
                       [this](const Lesson* lesson) { return std::tie(*names_[lesson->level], lesson->features, lesson->log_ms); });
@@ -219,8 +210,7 @@ class Experience::Template {
   std::vector<const std::string*> names_;  // of the levels, by their numbers
   std::vector<Learned::Neighbour> neighbours_;  // likewise
   std::vector<Space> spaces_;              // likewise, as today's template has them
-  std::vector<std::unordered_map<std::string, std::size_t>> latest_;  // likewise, of each config the latest lesson
-  std::size_t right_ = 0;  // lessons that are not outdated
+  std::size_t right_ = 0;
   std::shared_ptr<const Learned> learned_;  // from the first learned_from_ lessons; null: there were none
   std::size_t learned_from_ = 0;
 };

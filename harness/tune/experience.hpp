@@ -25,8 +25,7 @@ class Experience {
   Experience& operator=(Experience&&) noexcept;
 
   /// Those of library stages, those of configs that are not in today's space (a template that changed), and those that a recording does not
-  /// know teach nothing. What is added later counts for more: of one config of one stage problem on devices of one name the latest alone
-  /// counts, and the trees learn from a template's latest.
+  /// know teach nothing. What is added later counts for more: of more trials than trees can learn from in time they see a template's latest.
   void add(const DeviceInfo& device, const Trial& trial);
   void add(const DeviceInfo& device, const StageLessons& lessons);
 
