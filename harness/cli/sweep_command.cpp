@@ -11,6 +11,7 @@
 #include "harness/device/replay_device.hpp"
 #include "harness/error.hpp"
 #include "harness/sweep.hpp"
+#include "harness/tune/distill.hpp"
 #include "search/strategy.hpp"
 
 namespace phitune::cli {
@@ -189,10 +190,8 @@ int run(SweepFlags flags) {
     throw Error(ExitCode::usage,
                 fmt::format("--experience is for strategies that begin with what is known, auto and informed; '{}' begins with nothing",
                             flags.options.search.strategy));
-  // A recording and a simulation would be asked what is known of them already, and emulation is no GPU.
-  const bool is_gpu = !device->info().replayed && !device->info().emulated;
   if (heeds_prior(flags.options.search.strategy))
-    flags.options.experience = flags.experience.load(flags.options.stage_policy.regime, is_gpu);
+    flags.options.experience = flags.experience.load(flags.options.stage_policy.regime, builtin_by_default(device->info()));
   flags.options.stage_policy.seed = flags.options.final_policy.seed = flags.options.search.seed;
   Compiler compiler({device->info().architecture, flags.compiler.cache, flags.compiler.threads});
   Store store(flags.database);

@@ -1,4 +1,4 @@
-// Compressed files of JSON lines, read line by line. Internal.
+// Files of JSON lines, gzip-compressed or plain, read line by line. Internal.
 #pragma once
 
 #include <cstddef>
@@ -39,12 +39,13 @@ struct JsonLinesKind {
 /// What is wrong with the file as an Error(bad_input) that names it and the line (0: none yet).
 [[nodiscard]] Error not_whole(const std::string& name, int line, const JsonLinesKind& kind, const std::string& why);
 
-/// What `read` makes of the gzip-compressed bytes; what it throws, but Error, and what is wrong with the frame becomes not_whole().
+/// What `read` makes of the bytes, unpacked when they are a gzip frame. What it throws, but Error, and what is wrong with the frame becomes
+/// not_whole().
 template <typename Read>
 auto parse_json_lines(const std::string& name, const std::string& bytes, const JsonLinesKind& kind, const Read& read) {
   int line = 0;
   try {
-    JsonLines lines(gunzip(bytes));
+    JsonLines lines(is_gzip(bytes) ? gunzip(bytes) : bytes);
     try {
       return read(lines);
     } catch (...) {

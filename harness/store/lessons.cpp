@@ -101,7 +101,9 @@ StageLessons stage_from(const json& line, std::size_t devices) {
   stage.device = line.at("device").get<std::size_t>();
   if (stage.device >= devices) throw std::invalid_argument(fmt::format("there is no device {}", stage.device));
   stage.stage = StageProblem::parse(line.at("stage_problem").get<std::string>());
-  (void)stage_template(stage.stage.stage, stage.stage.path);  // throws where nothing is tuned
+  // They throw where nothing is tuned, and where the state cannot be tiled so.
+  (void)stage_template(stage.stage.stage, stage.stage.path);
+  (void)stage.stage.rows();
   const auto knobs = line.at("knobs").get<std::vector<std::string>>();
   if (std::set(knobs.begin(), knobs.end()).size() != knobs.size()) throw std::invalid_argument("a knob is named twice");
   for (const json& trial : line.at("trials")) stage.lessons.push_back(lesson_from(trial, knobs));

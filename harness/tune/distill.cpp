@@ -114,4 +114,6 @@ std::shared_ptr<const Lessons> builtin_lessons() {
   return builtin;
 }
 
+bool builtin_by_default(const DeviceInfo& device) { return !device.replayed && !device.emulated; }
+
 }  // namespace phitune

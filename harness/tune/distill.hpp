@@ -53,4 +53,8 @@ class LessonCollector {
 /// What phitune brings along (data/experience.jsonl.gz), read the first time that it is asked for. Thread-safe.
 [[nodiscard]] std::shared_ptr<const Lessons> builtin_lessons();
 
+/// Whether a sweep on this device begins with them unless told otherwise. Not where nothing is measured: a recording and a simulation would be
+/// asked for what is known of them already, and emulation is no GPU.
+[[nodiscard]] bool builtin_by_default(const DeviceInfo& device);
+
 }  // namespace phitune

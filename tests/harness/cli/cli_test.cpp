@@ -44,6 +44,12 @@ class Cli : public testing::Test {
     EXPECT_FALSE(document.is_discarded()) << words[0] << " printed no JSON:\n" << finished.out;
     return document;
   }
+  // The same where another search than the recorded one may leave a problem without a winner.
+  json parsed_whatever(const Words& words) const {
+    const Finished finished = run(words);
+    EXPECT_LE(finished.code, 1) << words[0] << ": " << finished.err;
+    return json::parse(finished.out, nullptr, false);
+  }
   Store open(const std::string& database) const {
     StoreOptions options;
     options.mode = OpenMode::read_only;
@@ -201,6 +207,46 @@ TEST_F(Cli, ExperienceTellsTheSearchWhereToBegin) {
   const Finished random = run(sweep_words("t.db", {"--experience", "known.jsonl.gz", "--strategy", "random"}));
   EXPECT_EQ(random.code, static_cast<int>(ExitCode::usage)) << random.err;
   EXPECT_NE(random.err.find("auto and informed"), std::string::npos) << random.err;
+}
+
+TEST_F(Cli, WhatPhituneBringsAlongIsKnownOfARecordingOnlyWhenAskedFor) {
+  const auto known = [&](const std::string& database, const Words& more) {
+    Words words = {"--json", "--strategy", "auto", "--trials", "1"};
+    words.insert(words.end(), more.begin(), more.end());
+    const json swept = parsed_whatever(sweep_words(database, words));
+    Store store = open(database);
+    return std::pair(swept["known_beforehand"], store.sweeps().back().policy);
+  };
+  const auto [by_default, policy] = known("a.db", {});
+  EXPECT_EQ(by_default, json::parse(R"([{"what": "database", "trials": 0}])"));
+  EXPECT_EQ(policy.find("experience"), std::string::npos);
+  EXPECT_EQ(known("b.db", {"--experience", "none"}).second, policy);
+  const auto [with, policy_with] = known("c.db", {"--experience", "builtin,tiny.jsonl.gz"});
+  ASSERT_EQ(with.size(), 3U) << with;
+  EXPECT_TRUE(with[0]["what"].get<std::string>().starts_with("builtin "));
+  EXPECT_GT(with[0]["trials"], 1000);
+  EXPECT_TRUE(with[1]["what"].get<std::string>().starts_with("tiny.jsonl.gz "));
+  for (const json& one : {with[0], with[1]}) EXPECT_NE(policy_with.find(one["what"].get<std::string>()), std::string::npos) << policy_with;
+  EXPECT_GT(known("c.db", {"--experience", "none"}).first[0]["trials"], 0) << "what the database has of the sweep before";
+  EXPECT_EQ(run(sweep_words("d.db", {"--experience", "none,builtin"})).code, 2);
+  EXPECT_LE(run(sweep_words("d.db", {"--experience", "none", "--strategy", "random"})).code, 1) << "nothing is what random begins with";
+  EXPECT_NE(run(sweep_words("e.db", {"--strategy", "auto", "--experience", "builtin"})).out.find("known beforehand: "), std::string::npos);
+}
+
+TEST_F(Cli, ExperienceIsDistilledFromDatabasesAndRecordings) {
+  const json distilled = parsed({"db", "distill", "--json", "e.jsonl.gz", "made.db", "tiny.jsonl.gz"});
+  EXPECT_EQ(distilled["trials"], parsed({"db", "distill", "--json", "once.jsonl.gz", "made.db"})["trials"]) << "the recording is of the database";
+  EXPECT_GT(distilled["trials"], 0);
+  EXPECT_EQ(read_text(folder / "e.jsonl.gz"), read_text(folder / "once.jsonl.gz"));
+  const json swept = parsed_whatever(sweep_words("t.db", {"--json", "--strategy", "auto", "--experience", "e.jsonl.gz"}));
+  EXPECT_EQ(swept["known_beforehand"][0]["trials"], distilled["trials"]);
+  write_text(folder / "damaged.gz", read_text(folder / "e.jsonl.gz").substr(0, 200));
+  for (const Words& words : {sweep_words("t.db", {"--strategy", "auto", "--experience", "damaged.gz"}), Words{"db", "distill", "again.gz", "damaged.gz"}}) {
+    const Finished finished = run(words);
+    EXPECT_EQ(finished.code, 3);
+    EXPECT_NE(finished.err.find("damaged.gz"), std::string::npos) << finished.err;
+  }
+  EXPECT_EQ(run({"db", "distill", "again.gz", "nowhere.db"}).code, 5);
 }
 
 TEST_F(Cli, CompileFillsTheCacheOnce) {
