@@ -219,13 +219,15 @@ class Run {
     };
     std::map<std::uint64_t, Running> running;
     std::uint64_t number = 0;
-    const auto next = [&]() -> std::optional<StageRun> {
-      while (!stop_ && !questions_.empty()) {
-        const StageCandidate* best = results.best(questions_.front().stage);
-        Evaluator::Begun begun = evaluator_.begin(questions_.front().stage, questions_.front().config, best ? best->median_ms : 0);
+    const auto next = [&](const Device::MayRun& may) -> std::optional<StageRun> {
+      while (!stop_) {
+        const auto first = std::ranges::find_if(questions_, may, &Question::stage);
+        if (first == questions_.end()) break;
+        const StageCandidate* best = results.best(first->stage);
+        Evaluator::Begun begun = evaluator_.begin(first->stage, first->config, best ? best->median_ms : 0);
         if (begun.wait) break;
-        Question question = std::move(questions_.front());
-        questions_.pop_front();
+        Question question = std::move(*first);
+        questions_.erase(first);
         if (begun.answer) {
           answered(question, *begun.answer, results);
           continue;

@@ -104,16 +104,21 @@ Composed compose(const Problem& problem, std::span<const PlanShape> shapes, cons
 
 namespace {
 
-// Another kernel for the stage, by the time nearest to its own; null where none keeps the plan's sum below `bound`.
-const StageCandidate* nearest_rival(const Composition& plan, std::size_t stage, const StageResults& results, double bound) {
-  const auto candidates = results.candidates(plan.plan.stages[stage].problem);
+// Other kernels for the stage, by the times nearest to its own, that keep the plan's sum below `bound`.
+std::vector<const StageCandidate*> nearest_rivals(const Composition& plan, std::size_t stage, const StageResults& results, double bound) {
+  std::vector<const StageCandidate*> candidates = results.candidates(plan.plan.stages[stage].problem);
   const auto own = std::ranges::find(candidates, plan.plan.stages[stage].config, &StageCandidate::config);
-  const StageCandidate* nearest = nullptr;
-  const auto off = [&](const StageCandidate& candidate) { return std::abs(candidate.median_ms - plan.stage_ms[stage]); };
+  std::vector<const StageCandidate*> taken, nearest;
+  if (own != candidates.end()) taken.push_back(*own);
+  std::ranges::stable_sort(candidates, {}, [&](const StageCandidate* candidate) { return std::abs(candidate->median_ms - plan.stage_ms[stage]); });
   for (const StageCandidate* candidate : candidates) {
-    const bool same_kernel = own != candidates.end() && (candidate == *own || (!candidate->identity.empty() && candidate->identity == (*own)->identity));
-    if (same_kernel || plan.sum_ms - plan.stage_ms[stage] + candidate->median_ms > bound) continue;
-    if (nearest == nullptr || off(*candidate) < off(*nearest)) nearest = candidate;
+    const auto same_kernel = [&](const StageCandidate* other) {
+      return candidate == other || (!candidate->identity.empty() && candidate->identity == other->identity);
+    };
+    if (nearest.size() == kRivalsOfAStage) break;
+    if (plan.sum_ms - plan.stage_ms[stage] + candidate->median_ms > bound || std::ranges::any_of(taken, same_kernel)) continue;
+    taken.push_back(candidate);
+    nearest.push_back(candidate);
   }
   return nearest;
 }
@@ -130,13 +135,14 @@ std::vector<Composition> rivals(std::span<const Composition> chosen, const Stage
     std::iota(stages.begin(), stages.end(), std::size_t{0});
     std::ranges::stable_sort(stages, std::greater(), [&](std::size_t i) { return one.stage_ms[i]; });
     for (const std::size_t i : stages) {
-      const StageCandidate* candidate = nearest_rival(one, i, results, bound);
-      if (candidate == nullptr || found.size() == most) continue;
-      Composition rival = one;
-      rival.plan.stages[i].config = candidate->config;
-      rival.sum_ms += candidate->median_ms - rival.stage_ms[i];
-      rival.stage_ms[i] = candidate->median_ms;
-      found.push_back(std::move(rival));
+      for (const StageCandidate* candidate : nearest_rivals(one, i, results, bound)) {
+        if (found.size() == most) return found;
+        Composition rival = one;
+        rival.plan.stages[i].config = candidate->config;
+        rival.sum_ms += candidate->median_ms - rival.stage_ms[i];
+        rival.stage_ms[i] = candidate->median_ms;
+        found.push_back(std::move(rival));
+      }
     }
   }
   return found;

@@ -73,8 +73,10 @@ struct Composed {
 [[nodiscard]] Composed compose(const Problem& problem, std::span<const PlanShape> shapes, const StageResults& results,
                                const Ties& ties = {});
 
+inline constexpr std::size_t kRivalsOfAStage = 2;
+
 /// What else may be as fast as the best of `chosen`: for every composition within `near` of the least sum, and for each of its stages, the plan
-/// with another kernel for that stage, the one of the nearest time that keeps the sum within `near`. Trials of stages, measured one after
+/// with another kernel for that stage, those of the nearest times that keep the sum within `near`, at most kRivalsOfAStage. Trials of stages, measured one after
 /// another, put such kernels in an order that may be chance; whole plans in paired rounds, and the rule for those that cannot be told apart,
 /// do not. At most `most`, those of the best composition first, and of it the stage that takes longest.
 [[nodiscard]] std::vector<Composition> rivals(std::span<const Composition> chosen, const StageResults& results, double near, std::size_t most);

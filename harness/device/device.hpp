@@ -56,11 +56,12 @@ class Device {
   virtual Result run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) = 0;
 
   /// Runs what `next` gives until it gives nothing, and hands each result to `done`, both called on the calling thread. A device that runs
-  /// several at once asks `next` again after every `done`, for an answer may raise new questions.
-  using NextRun = std::function<std::optional<StageRun>()>;
+  /// several at once asks `next` again after every `done`, for an answer may raise new questions, and says what it may be given now.
+  using MayRun = std::function<bool(const StageProblem&)>;
+  using NextRun = std::function<std::optional<StageRun>(const MayRun& may)>;
   using RunDone = std::function<void(const StageRun&, Result)>;
   virtual void run_stages(const NextRun& next, const RunDone& done) {
-    while (const auto run = next()) done(*run, run_stage(run->stage, run->policy));
+    while (const auto run = next([](const StageProblem&) { return true; })) done(*run, run_stage(run->stage, run->policy));
   }
 
   /// What run_stage would answer, told without the stage's code: the trial that a recording holds, or one pruned for not being in it (both

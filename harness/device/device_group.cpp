@@ -141,15 +141,20 @@ void DeviceGroup::run_stages(const NextRun& next, const RunDone& done) {
   std::deque<StageRun> again;                 // whose member was lost
   std::map<std::uint64_t, int> lost_with;     // by the run's number
   std::exception_ptr failure;                 // ends the call, once nothing is in flight any more
-  const auto next_run = [&]() -> std::optional<StageRun> {
+  const auto next_run = [&](std::size_t member) -> std::optional<StageRun> {
     if (failure) return std::nullopt;
-    if (again.empty()) return next();
+    if (again.empty())
+      return next([&](const StageProblem& stage) {
+        const auto owner = owners_.find(stage);
+        return owner == owners_.end() || owner->second == member || !members_[owner->second]->lost.empty();
+      });
     StageRun run = std::move(again.front());
     again.pop_front();
     return run;
   };
   const auto start = [&](std::size_t i, StageRun run) {
     members_[i]->busy = true;
+    owners_[run.stage.stage.problem] = i;
     ++in_flight;
     members_[i]->post([running, i, run = std::move(run)](Device& device) {
       Running::Ended ended{.member = i, .run = run, .result = {}, .incidents = {}, .error = nullptr};
@@ -186,7 +191,7 @@ void DeviceGroup::run_stages(const NextRun& next, const RunDone& done) {
   while (true) {
     for (std::size_t i = 0; i < members_.size(); ++i) {
       if (members_[i]->busy || !members_[i]->lost.empty()) continue;
-      if (auto run = next_run()) start(i, std::move(*run));
+      if (auto run = next_run(i)) start(i, std::move(*run));
     }
     if (in_flight == 0) break;
     Running::Ended ended = running->take();
@@ -209,7 +214,7 @@ void DeviceGroup::run_stages(const NextRun& next, const RunDone& done) {
 Result DeviceGroup::run_stage(const ExecutableStage& stage, const MeasurePolicy& policy) {
   std::optional<StageRun> run = StageRun{.stage = stage, .policy = policy, .number = 0};
   Result result;
-  run_stages([&] { return std::exchange(run, std::nullopt); }, [&](const StageRun&, Result got) { result = std::move(got); });
+  run_stages([&](const MayRun&) { return std::exchange(run, std::nullopt); }, [&](const StageRun&, Result got) { result = std::move(got); });
   return result;
 }
 

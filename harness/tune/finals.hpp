@@ -16,7 +16,7 @@ namespace phitune {
 
 /// So many plans that differ from a leading one in one stage's config, and by no more than a tie in the sum of their stages' times, stand beside
 /// the finalists.
-inline constexpr std::size_t kMostRivals = 4;
+inline constexpr std::size_t kMostRivals = 6;
 
 /// Runs the finalists in paired rounds, nothing else competing for the machine, and stores each as a plan trial with its binaries and its
 /// standing; in the order of `finalists`. When the sweep has all of them already (it was resumed), they are answered from the store.

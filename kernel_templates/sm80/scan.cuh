@@ -164,23 +164,32 @@ class ScannedVector {
     return exp2_approx(gate.x * log2_e + gate.y * log2_e);
   }
 
-  /// Writes what it has as the state before the chunk `ahead` of this one.
-  PHITUNE_DEVICE void write(int ahead) const {
+  /// A vector of the state, as it lies in memory.
+  struct State {
+    u32 words[state_words];
+  };
+  /// What it has, as the state before the chunk that it stands at.
+  PHITUNE_DEVICE State packed() const {
     float value[C.vector];
     PHITUNE_UNROLL
     for (int i = 0; i < C.vector; ++i) {
       value[i] = is_z() ? scan_detail::denominator_term<C.state>(sum[0] * factor, z_column() + i) : sum[i] * factor;
     }
-    u32 packed[state_words];
+    State packed;
     PHITUNE_UNROLL
     for (int i = 0; i < state_words; ++i) {
       if constexpr (C.state == Storage::fp32)
-        packed[i] = float_bits(value[i]);
+        packed.words[i] = float_bits(value[i]);
       else
-        packed[i] = pack_bf16x2(value[2 * i], value[2 * i + 1]);
+        packed.words[i] = pack_bf16x2(value[2 * i], value[2 * i + 1]);
     }
-    scan_detail::store_words(state + ahead * matrix * state_bytes, packed);
+    return packed;
   }
+  PHITUNE_DEVICE void write(const State& packed, int ahead) const {
+    scan_detail::store_words(state + ahead * matrix * state_bytes, packed.words);
+  }
+  /// Writes what it has as the state before the chunk `ahead` of this one.
+  PHITUNE_DEVICE void write(int ahead) const { write(packed(), ahead); }
 
   PHITUNE_DEVICE void advance(const Update& by, float decay) {
     PHITUNE_UNROLL

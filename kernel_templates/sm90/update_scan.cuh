@@ -146,10 +146,10 @@ class UpdateScan {
       PHITUNE_NO_UNROLL
       while (ahead.there < end)
         ahead.there += wait_for_counts(ahead.counters + ahead.there, needed - ahead.there, L.slice_blocks);
-      PHITUNE_UNROLL
-      for (int i = 0; i < at_once; ++i) {
-        if (ahead.chunk + i < needed) cp_async_16(slot + i * 512, ahead.source + i * matrix_bytes, true);
-      }
+      if (ahead.chunk + at_once <= needed)
+        copy<true>(ahead, slot, at_once);
+      else
+        copy<false>(ahead, slot, needed - ahead.chunk);
       ahead.source += at_once * matrix_bytes;
       ahead.chunk += at_once;
       if (ahead.chunk >= args.chunks) {
@@ -159,34 +159,70 @@ class UpdateScan {
     }
     cp_async_commit();
   }
+  template <bool All>
+  PHITUNE_DEVICE static void copy(const Ahead& ahead, char* slot, int chunks) {
+    PHITUNE_UNROLL
+    for (int i = 0; i < at_once; ++i) {
+      if (All || i < chunks) cp_async_16(slot + i * 512, ahead.source + i * matrix_bytes, true);
+    }
+  }
 
   template <ScanPart P>
   PHITUNE_DEVICE void scan_piece(int piece, int& turn, Ahead& ahead, char* slots, int count) const {
+    using Vector = ScannedVector<scan_config, P>;
     const int found = vector_of(piece), needed = update.chunks_needed();
     const bool mine = found < vectors;
-    ScannedVector<scan_config, P> vector(args, head_of(piece), mine ? found : P == ScanPart::values ? 0 : octet_values);
+    Vector vector(args, head_of(piece), mine ? found : P == ScanPart::values ? 0 : octet_values);
+    F2 gate{};
     float decays = 1.0f;  // lane i: of the chunk i after the last multiple of 32
     PHITUNE_NO_UNROLL
     for (int begin = 0; begin < args.chunks; begin += at_once, ++turn) {
+      const bool first = begin % 32 == 0;
       if constexpr (C.gated) {
-        if (begin % 32 == 0 && begin + lane() < needed) decays = vector.decay(vector.gate(args, head_of(piece), begin + lane()));
+        // (On its way while updates are waited for.)
+        if (first && begin + lane() < needed) gate = vector.gate(args, head_of(piece), begin + lane());
       }
-      read(ahead, slots + (turn + groups - 1) % groups * (at_once * 512), count);
+      read(ahead, slots + static_cast<u32>(turn + groups - 1) % groups * (at_once * 512), count);
+      if constexpr (C.gated) {
+        if (first) decays = vector.decay(gate);
+      }
       cp_async_wait<groups - 1>();
-      const char* const slot = slots + turn % groups * (at_once * 512);
-      PHITUNE_UNROLL
-      for (int i = 0; i < at_once; ++i) {
-        if (mine && begin + i < args.chunks) vector.write(i);
-        const float decay = shuffle(decays, begin % 32 + i);
-        if (begin + i < needed) {
-          typename ScannedVector<scan_config, P>::Update by;
-          scan_detail::load_words(by.words, slot + i * 512);
-          vector.advance(by, decay);
+      const char* const slot = slots + static_cast<u32>(turn) % groups * (at_once * 512);
+      if (begin + at_once <= needed) {
+        whole_step(vector, slot, decays, begin % 32, mine);
+      } else {
+        PHITUNE_UNROLL
+        for (int i = 0; i < at_once; ++i) {
+          if (mine && begin + i < args.chunks) vector.write(i);
+          const float decay = shuffle(decays, begin % 32 + i);
+          if (begin + i < needed) {
+            typename Vector::Update by;
+            scan_detail::load_words(by.words, slot + i * 512);
+            vector.advance(by, decay);
+          }
         }
       }
       vector.move(at_once);
     }
     if (mine) vector.finish();
+  }
+
+  /// Chunks that all are needed: read, and written, side by side, as far as registers allow, so that one warp waits less.
+  template <class Vector>
+  PHITUNE_DEVICE static void whole_step(Vector& vector, const char* slot, float decays, int first_decay, bool mine) {
+    typename Vector::Update by[at_once];
+    typename Vector::State states[at_once];
+    float decay[at_once];
+    PHITUNE_UNROLL
+    for (int i = 0; i < at_once; ++i) {
+      scan_detail::load_words(by[i].words, slot + i * 512);
+      decay[i] = shuffle(decays, first_decay + i);
+    }
+    PHITUNE_UNROLL
+    for (int i = 0; i < at_once; ++i) states[i] = vector.packed(), vector.advance(by[i], decay[i]);
+    if (!mine) return;
+    PHITUNE_UNROLL
+    for (int i = 0; i < at_once; ++i) vector.write(states[i], i);
   }
 
   const Args& args;

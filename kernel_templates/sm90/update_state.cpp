@@ -16,7 +16,8 @@ namespace {
 constexpr std::int64_t other_consumer_registers = 8;
 // Chunks whose updates are on their way to a scanning thread: a read through L2 takes as long as a dozen of them are worked on.
 constexpr int scan_depth = 16;
-constexpr std::int64_t scan_registers_needed = 48;
+// With the second number a scanning thread keeps what it reads and writes of several chunks at once.
+constexpr std::int64_t least_scan_registers = 48, useful_scan_registers = 64;
 constexpr std::int64_t scanning_threads = 96;
 
 /// Whether the kernel is update_scan: one warpgroup more, and all of its blocks run at once.
@@ -29,19 +30,25 @@ std::int64_t loader_registers(const StageProblem& s, const Config& c) {
 
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
 std::int64_t threads(const StageProblem& s, const Config& c) { return (c.at("warpgroups") + (scans(s) ? 2 : 1)) * 128; }
-std::int64_t scan_registers(const StageProblem& s) { return scans(s) ? scan_registers_needed : 0; }
-
-// What the warpgroups that multiply may have once the loading one has given its share away.
-std::int64_t consumer_registers(const StageProblem& s, const Config& c) {
-  const std::int64_t pool = threads(s, c) / 128 * register_budget(threads(s, c), c.at("min_blocks"));
-  return std::min(most_registers, (pool - loader_registers(s, c) - scan_registers(s)) / c.at("warpgroups") / 8 * 8);
-}
-
 std::int64_t abreast(const StageProblem& s) { return has_wide_rows(s) ? s.shape.d_tile : 1; }
 
 // Accumulators, fragments being formed and multiplied, tuples and features of this step and the next (struct Features).
 std::int64_t needed_registers(const StageProblem& s, const Config& c) {
   return c.at("m_tiles") * abreast(s) * state_columns(s.problem) / 2 + 2 * 8 + 24 + other_consumer_registers;
+}
+
+// What the warpgroups that multiply and scan may have once the loading one has given its share away.
+std::int64_t other_registers(const StageProblem& s, const Config& c) {
+  return threads(s, c) / 128 * register_budget(threads(s, c), c.at("min_blocks")) - loader_registers(s, c);
+}
+std::int64_t scan_registers(const StageProblem& s, const Config& c) {
+  if (!scans(s)) return 0;
+  // (What is needed is an estimate: eight more remain to those that multiply.)
+  const std::int64_t left = other_registers(s, c) - c.at("warpgroups") * ((needed_registers(s, c) + 7) / 8 * 8 + 8);
+  return std::clamp(left / 8 * 8, least_scan_registers, useful_scan_registers);
+}
+std::int64_t consumer_registers(const StageProblem& s, const Config& c) {
+  return std::min(most_registers, (other_registers(s, c) - scan_registers(s, c)) / c.at("warpgroups") / 8 * 8);
 }
 
 UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
@@ -60,7 +67,7 @@ UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
           .consumer_registers = static_cast<int>(consumer_registers(s, c)),
           .loader_registers = static_cast<int>(loader_registers(s, c)),
           .initial_state = s.problem.initial_state,
-          .scan_registers = static_cast<int>(scan_registers(s)),
+          .scan_registers = static_cast<int>(scan_registers(s, c)),
           .scan_depth = scans(s) ? scan_depth : 0,
           .sliced = scans(s) && c.at("sliced") != 0};
 }
@@ -151,9 +158,9 @@ std::vector<Constraint> problem_constraints(const StageProblem& s) {
 
 std::vector<Constraint> device_constraints(const StageProblem& s, const DeviceInfo& device) {
   return {{"the loading or scanning threads need more registers than the kernel starts with",
-           {"warpgroups", "token_tile", "min_blocks"},
+           {"warpgroups", "m_tiles", "token_tile", "min_blocks"},
            [s](const Config& c) {
-             return std::max(loader_registers(s, c), scan_registers(s)) <= register_budget(threads(s, c), c.at("min_blocks"));
+             return std::max(loader_registers(s, c), scan_registers(s, c)) <= register_budget(threads(s, c), c.at("min_blocks"));
            }},
           {"accumulators, fragments and features exceed the registers of a thread",
            {"warpgroups", "m_tiles", "token_tile", "min_blocks"},

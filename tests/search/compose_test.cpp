@@ -206,7 +206,7 @@ TEST(Rivals, AreConfigsOfTheLeadingPlansThatAreNoSlowerThanATie) {
       results.add(trial);
     };
     add(1, first, "a"), add(2, second, "b"), add(3, third, std::move(identity));
-    for (const int items : {1, 2, 4}) results.add(ok_trial(make_stage_problem(problem, shape, Stage::gates), {{"items", items}}, 0.1));
+    for (const int items : {1, 2, 4, 8}) results.add(ok_trial(make_stage_problem(problem, shape, Stage::gates), {{"items", items}}, 0.1));
     const auto chosen = finalists(compose(problem, std::vector{shape}, results).ranked, 6);
     EXPECT_EQ(chosen.size(), 1u);
     std::vector<std::string> texts;
@@ -217,11 +217,11 @@ TEST(Rivals, AreConfigsOfTheLeadingPlansThatAreNoSlowerThanATie) {
     return texts;
   };
   using Texts = std::vector<std::string>;
-  EXPECT_EQ(rivals_of(1.000, 1.010, 1.1), (Texts{"items=1 w=2", "items=2 w=1"})) << "one for each stage, the longest first";
-  EXPECT_EQ(rivals_of(1.010, 1.000, 1.1), (Texts{"items=1 w=1", "items=2 w=2"}));
-  EXPECT_EQ(rivals_of(1.000, 1.012, 1.1), (Texts{"items=2 w=1"})) << "more than a tie";
-  EXPECT_EQ(rivals_of(1.000, 1.010, 1.005), (Texts{"items=1 w=3", "items=2 w=1"})) << "the nearest";
-  EXPECT_EQ(rivals_of(1.000, 1.010, 1.000, "a"), (Texts{"items=1 w=2", "items=2 w=1"})) << "the same machine code is no rival";
+  EXPECT_EQ(rivals_of(1.000, 1.010, 1.1), (Texts{"items=1 w=2", "items=2 w=1", "items=4 w=1"})) << "of each stage, the longest first";
+  EXPECT_EQ(rivals_of(1.010, 1.000, 1.1), (Texts{"items=1 w=1", "items=2 w=2", "items=4 w=2"}));
+  EXPECT_EQ(rivals_of(1.000, 1.012, 1.1), (Texts{"items=2 w=1", "items=4 w=1"})) << "more than a tie";
+  EXPECT_EQ(rivals_of(1.000, 1.010, 1.005), (Texts{"items=1 w=3", "items=1 w=2", "items=2 w=1", "items=4 w=1"})) << "two for one stage, the nearest first";
+  EXPECT_EQ(rivals_of(1.000, 1.010, 1.000, "a"), (Texts{"items=1 w=2", "items=2 w=1", "items=4 w=1"})) << "the same machine code is no rival";
   EXPECT_EQ(rivals_of(1.000, 1.010, 1.1, "c", 1), (Texts{"items=1 w=2"}));
   EXPECT_TRUE(rivals({}, {}, 0.01, 2).empty());
 }

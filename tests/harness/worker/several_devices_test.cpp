@@ -94,6 +94,21 @@ TEST_F(SeveralDevicesTest, ShareTheTrialsOfASweepAndArriveWhereOneDoes) {
   EXPECT_TRUE(three.losses().empty());
 }
 
+TEST_F(SeveralDevicesTest, ConfigsThatAreComparedRunOnOneOfThem) {
+  DeviceGroup three = open({"delay_ms = 2.0", "delay_ms = 2.0", "delay_ms = 2.0"});
+  static_cast<void>(sweep_on(three, "three.db"));
+  std::map<std::string, std::set<std::string>> boards;
+  std::size_t most = 0;
+  Store(folder_ / "three.db").for_each_trial({}, [&](const StoredTrial& row) {
+    if (!row.trial.measured_in.empty() || !row.trial.result.timing) return;
+    std::set<std::string>& of_stage = boards[row.trial.problem.key()];
+    of_stage.insert(row.trial.result.board);
+    most = std::max(most, of_stage.size());
+  });
+  EXPECT_GT(boards.size(), 3u);
+  EXPECT_EQ(most, 1u) << "two boards of a model are not equally fast";
+}
+
 TEST_F(SeveralDevicesTest, OneThatIsLostIsLeftOutAndItsTrialRunsOnAnother) {
   DeviceGroup calm = open({""}), group = open({"delay_ms = 2.0", "[[fault]]\nkind = \"lost\"\nvalue = 3600.0\n"});
   static_cast<void>(sweep_on(calm, "calm.db"));
@@ -128,7 +143,7 @@ TEST_F(SeveralDevicesTest, ACandidateThatTakesTwoDownDoesNotGetAThird) {
   for (std::uint64_t n = 0; n < 6; ++n) todo.push_back({nth_stage(static_cast<int>(n)), {}, n});
   std::map<std::uint64_t, Outcome> seen;
   std::size_t at = 0;
-  group.run_stages([&] { return at < todo.size() ? std::optional(todo[at++]) : std::nullopt; },
+  group.run_stages([&](const Device::MayRun&) { return at < todo.size() ? std::optional(todo[at++]) : std::nullopt; },
                    [&](const StageRun& run, Result result) { EXPECT_TRUE(seen.emplace(run.number, result.outcome).second); });
   ASSERT_EQ(seen.size(), 6u);
   for (const auto& [number, outcome] : seen) EXPECT_EQ(outcome, number == 1 ? Outcome::launch_failed : Outcome::ok) << number;
@@ -146,7 +161,7 @@ TEST_F(SeveralDevicesTest, ACandidateThatCrashesIsInQuarantineWhicheverRanIt) {
   for (std::uint64_t n = 0; n < 4; ++n) todo.push_back({nth_stage(static_cast<int>(n)), {}, n});
   std::map<std::uint64_t, Outcome> seen;
   std::size_t at = 0;
-  group.run_stages([&] { return at < todo.size() ? std::optional(todo[at++]) : std::nullopt; },
+  group.run_stages([&](const Device::MayRun&) { return at < todo.size() ? std::optional(todo[at++]) : std::nullopt; },
                    [&](const StageRun& run, Result result) { seen[run.number] = result.outcome; });
   EXPECT_EQ(seen[1], Outcome::launch_failed);
   EXPECT_EQ(seen[3], Outcome::ok);
@@ -157,7 +172,7 @@ TEST_F(SeveralDevicesTest, ACandidateThatCrashesIsInQuarantineWhicheverRanIt) {
 TEST_F(SeveralDevicesTest, AnErrorOfWhoAsksEndsTheCallOnceNothingIsRunning) {
   DeviceGroup group = open({"delay_ms = 5.0", "delay_ms = 5.0"});
   std::uint64_t asked = 0, done = 0;
-  const auto next = [&]() -> std::optional<StageRun> { return StageRun{nth_stage(static_cast<int>(asked)), {}, asked++}; };
+  const auto next = [&](const Device::MayRun&) -> std::optional<StageRun> { return StageRun{nth_stage(static_cast<int>(asked)), {}, asked++}; };
   EXPECT_THROW(group.run_stages(next,
                                 [&](const StageRun&, const Result&) {
                                   if (++done == 3) throw Error(ExitCode::io, "the disk is full");
