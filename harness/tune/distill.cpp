@@ -32,7 +32,7 @@ std::string model_of(const DeviceInfo& device) {
   return fmt::format("{} {} {} {}", device.name, device.architecture, device.multiprocessors, device.shared_per_block);
 }
 
-// A recording's own header is at its start, too.
+// Its header says which sweep it is of; experience is of many.
 bool is_recording(const std::string& path, const std::string& bytes) {
   const JsonLinesKind kind = {.what = "recording or experience", .mend = "Fetch the file again, or make it anew"};
   const nlohmann::json header = parse_json_lines(path, bytes, kind, [](JsonLines& lines) { return lines.next(); });
