@@ -1,6 +1,7 @@
 #include "harness/tune/experience.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 #include <random>
@@ -9,6 +10,7 @@
 #include <unordered_map>
 
 #include "harness/tune/time_model.hpp"
+#include "harness/verify/parallel.hpp"
 #include "search/strategies/extra_trees.hpp"
 
 namespace phitune {
@@ -83,18 +85,21 @@ class Trees {
  public:
   explicit Trees(const Samples& samples) {
     const std::vector<bool> categorical(samples.features, false);
-    std::mt19937_64 rng(1);
-    for (std::size_t i = 0; i < trees; ++i) trees_.emplace_back(samples, categorical, ExtraTree::Options{.smallest = smallest}, rng);
+    // (Each from a seed of its own, so that it does not matter which thread grows it.)
+    parallel_for(trees, [&](std::size_t i) {
+      std::mt19937_64 rng(i);
+      trees_[i].emplace(samples, categorical, ExtraTree::Options{.smallest = smallest}, rng);
+    });
   }
   /// Logarithm of the time over the level of its stage problem.
   [[nodiscard]] double expected(const std::uint16_t* row) const {
     double sum = 0;
-    for (const ExtraTree& tree : trees_) sum += tree.goodness(row);
+    for (const auto& tree : trees_) sum += tree->goodness(row);
     return relative_of(sum / static_cast<double>(trees));
   }
 
  private:
-  std::vector<ExtraTree> trees_;
+  std::array<std::optional<ExtraTree>, trees> trees_;
 };
 
 // What trials have taught of a template.
