@@ -1,5 +1,5 @@
-// A forest of extremely randomised trees learns which configs are good. It picks among neighbours of the best and a sample of the whole
-// space those that its trees call good, and those on which they disagree.
+// A forest of extremely randomised trees learns how good configs are. It picks among neighbours of the best and a sample of the whole space
+// those that its trees find good, and those on which they disagree.
 #include <algorithm>
 #include <cmath>
 #include <unordered_set>
@@ -12,14 +12,15 @@
 namespace phitune {
 namespace {
 
-// Chosen by replay on the four public spaces of data/tuning_spaces.
-constexpr std::size_t start = 12;           // random configs before anything is learned
-constexpr std::size_t batch = 3;            // configs picked from one forest
+// Chosen by replay on the four public spaces of data/tuning_spaces and on phitune's own of an H200.
+constexpr std::size_t start = 6;            // random configs before anything is learned
+constexpr std::size_t batch = 3;            // most configs picked from one forest ...
+constexpr std::size_t told_per_pick = 10;   // ... and no more than one for so many told: early on every trial teaches much
 constexpr std::size_t elite = 8;            // best configs whose neighbours are candidates
 constexpr std::size_t global_sample = 500;  // candidates drawn from everywhere
-constexpr double good_share = 0.12;         // the best part of what was told is called good ...
-constexpr std::size_t least_good = 3;       // ... and at least so many
-constexpr double exploration = 1;           // how much disagreement between trees, their standard deviation, adds to a candidate's rating
+constexpr double good_share = 0.2;          // the best part of what was told is good, the more the better ...
+constexpr std::size_t least_good = 12;      // ... and at least so many, so that early on the order of all counts
+constexpr double exploration = 0.5;         // how much disagreement between trees, their standard deviation, adds to a candidate's rating
 
 class ForestSearch : public BatchSearcher {
  public:
@@ -74,7 +75,8 @@ class ForestSearch : public BatchSearcher {
   void pick() override {
     label();
     // Every second tree sees the knobs alone: products help late in a search and hide simpler rules early.
-    forest_.grow(samples_, categorical_, knobs_, 2, rng_);
+    // Places differ in all of the good part, so without a bound that grows with the search its trees would grow to a leaf for every config.
+    forest_.grow(samples_, categorical_, knobs_, std::max<std::size_t>(2, told_.size() / 50), rng_);
     std::vector<std::pair<double, std::size_t>> rated;
     std::vector<std::uint16_t> row;
     for (const std::size_t candidate : candidates()) {
@@ -83,17 +85,19 @@ class ForestSearch : public BatchSearcher {
       // The draw decides between equals, of which a forest of few trees has many.
       rated.emplace_back(rating(row) + 1e-6 * draw_share(rng_), candidate);
     }
-    const auto taken = static_cast<std::ptrdiff_t>(std::min(batch, rated.size()));
+    const std::size_t picks = std::clamp<std::size_t>(told_.size() / told_per_pick, 1, batch);
+    const auto taken = static_cast<std::ptrdiff_t>(std::min(picks, rated.size()));
     std::partial_sort(rated.begin(), rated.begin() + taken, rated.end(), std::greater());
     for (auto one = rated.begin(); one != rated.begin() + taken; ++one) picked_.push_back(one->second);
   }
 
-  // The best of the configs told are good; all others, and those that failed, are not.
+  // The best config has goodness 1, and with every place it falls by the same step until the good part ends; all others, and those that
+  // failed, have none. So trees tell good from bad, and better from good where there is little to learn from.
   void label() {
     const auto good = std::max(least_good, static_cast<std::size_t>(std::lround(good_share * static_cast<double>(told_.size()))));
     samples_.goodness.assign(told_.size(), 0);
     for (std::size_t i = 0; i < std::min(good, by_time_.size()) && told_[by_time_[i]].time < failed; ++i)
-      samples_.goodness[by_time_[i]] = 1;
+      samples_.goodness[by_time_[i]] = 1 - static_cast<float>(i) / static_cast<float>(good);
   }
 
   std::vector<std::size_t> candidates() {
