@@ -18,8 +18,8 @@ constexpr std::size_t batch = 3;            // most configs picked from one fore
 constexpr std::size_t told_per_pick = 10;   // ... and no more than one for so many told: early on every trial teaches much
 constexpr std::size_t elite = 8;            // best configs whose neighbours are candidates
 constexpr std::size_t global_sample = 500;  // candidates drawn from everywhere
-constexpr double good_share = 0.2;          // the best part of what was told is good, the more the better ...
-constexpr std::size_t least_good = 12;      // ... and at least so many, so that early on the order of all counts
+constexpr double good_share = 0.2;          // the part of what was told whose places count: the best ...
+constexpr std::size_t least_good = 12;      // ... and at least so many, so that early on all places count
 constexpr double exploration = 0.5;         // how much disagreement between trees, their standard deviation, adds to a candidate's rating
 
 class ForestSearch : public BatchSearcher {

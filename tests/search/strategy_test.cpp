@@ -111,7 +111,8 @@ TEST(Strategy, WhatIsKnownBeforehandSavesTrials) {
   EXPECT_LT(trials_to(wrong, 1), space.trials.size() / 2) << "it never finds out";
 }
 
-// What every trial teaches counts where there are few: 6 knobs that act one by one, 384 configs, a tenth of them tried.
+// What every trial teaches counts where there are few: of 384 configs, whose 6 knobs act one by one, the best is found within 20 trials. A
+// forest that only tells good from bad takes 38.
 TEST(Strategy, AForestLearnsFromItsFirstTrials) {
   RecordedSpace space{.name = "small",
                       .space = Space({whole_numbers("a", 1, 4), whole_numbers("b", 1, 4), powers_of_two("c", 1, 4), one_of("d", {"x", "y"}),
@@ -127,9 +128,9 @@ TEST(Strategy, AForestLearnsFromItsFirstTrials) {
   }
   double trials = 0;
   for (std::uint64_t seed = 1; seed <= 50; ++seed)
-    trials += static_cast<double>(
-                  replay(space, *make_strategy("forest", space.space, seed), {.good_enough_ms = 1.001 * facts_of(space)->best_ms}, Thinking::free)
-                      .trials) /
+    trials += static_cast<double>(replay(space, *make_strategy("forest", space.space, seed),
+                                         {.good_enough_ms = 1.001 * facts_of(space)->best_ms}, Thinking::free)
+                                      .trials) /
               50;
   EXPECT_LT(trials, 20);
 }
