@@ -15,8 +15,8 @@
 
 namespace phitune {
 
-/// The contract is Device's. All configs of a stage problem run on one board, for two boards of a model differ by more than two configs may:
-/// the one that was free when the first was asked for, until it is lost. A member that is lost is left out from then on and its trial runs on another; a candidate that was running on
+/// The contract is Device's. All configs of a stage problem run on one board, so that comparing them does not depend on the boards being equally
+/// fast: the one that was free when the first was asked for, until it is lost. A member that is lost is left out from then on and its trial runs on another; a candidate that was running on
 /// two of them when they were lost is launch_failed and in quarantine. Throws DeviceLost when none is left. A result says which board it
 /// comes from, unless it is the first one's.
 class DeviceGroup : public Device {

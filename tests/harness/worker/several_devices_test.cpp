@@ -106,7 +106,7 @@ TEST_F(SeveralDevicesTest, ConfigsThatAreComparedRunOnOneOfThem) {
     most = std::max(most, of_stage.size());
   });
   EXPECT_GT(boards.size(), 3u);
-  EXPECT_EQ(most, 1u) << "two boards of a model are not equally fast";
+  EXPECT_EQ(most, 1u) << "nobody says that two boards of a model are equally fast";
 }
 
 TEST_F(SeveralDevicesTest, OneThatIsLostIsLeftOutAndItsTrialRunsOnAnother) {
