@@ -59,16 +59,18 @@ struct Work {
 /// The floor of a whole problem in ms for the given rates: larger of useful FLOPs at the best chunk and least bytes (DESIGN section 2).
 [[nodiscard]] double floor_ms(const Problem& problem, double matrix_tflops, double copy_tbps);
 
-/// Length R of a state row: e, and with normalisation sum 8 columns more for the denominator.
-[[nodiscard]] std::int64_t state_columns(const Problem& problem);
+/// Whether states of this path keep their denominators as a matrix of d x d beside S (state_layout.cuh).
+[[nodiscard]] bool has_denominator_matrix(const Problem& problem, Path path);
+/// Length R of a state row: e, and with normalisation sum 8 columns more for the denominator, unless that is a matrix.
+[[nodiscard]] std::int64_t state_columns(const Problem& problem, Path path);
 
 /// Bytes of update_scan's counters, `args.progress`: one for each chunk of at most rows / 64 slices of a state.
 [[nodiscard]] std::int64_t progress_bytes(const Problem& problem, std::int64_t chunks, std::int64_t rows);
 
 /// Bytes of each intermediate buffer a plan needs; the sum, each rounded to 256, is the workspace.
 struct Workspace {
-  std::int64_t gates = 0, partial = 0, row_sum = 0, update = 0, update_z = 0, state = 0, progress = 0, phi_k = 0, phi_q = 0, v_aug = 0, inter = 0;
-  bool state_aliases_update = false;
+  std::int64_t gates = 0, partial = 0, row_sum = 0, update = 0, update_z = 0, state = 0, state_z = 0, progress = 0, phi_k = 0, phi_q = 0, v_aug = 0, inter = 0;
+  bool state_aliases_update = false;  // and state_z update_z
   [[nodiscard]] std::int64_t total() const;
 };
 [[nodiscard]] Workspace workspace_of(const Problem& problem, const PlanShape& shape);

@@ -72,7 +72,7 @@ Work work_of(const StageProblem& stage) {
   const double gate_bytes = problem.gated ? s.b * s.t * s.hk * 8 : 0;
   const double state_element = double(bytes(stage.shape.state));
   const double sigma = state_bytes(s, rows, state_element);
-  const double columns = double(state_columns(problem));
+  const double columns = double(state_columns(problem, stage.shape.path));
   const double padded = chunked ? double(stage.chunks() * stage.shape.chunk) : s.t;
 
   switch (stage.stage) {

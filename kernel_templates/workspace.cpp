@@ -1,6 +1,7 @@
 #include <array>
 #include <utility>
 
+#include "kernel_templates/common/state_layout.cuh"
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune {
@@ -9,8 +10,8 @@ namespace {
 
 std::int64_t rounded(std::int64_t size) { return (size + 255) / 256 * 256; }
 
-std::array<std::int64_t, 11> sizes(const Workspace& w) {
-  return {w.gates, w.partial, w.row_sum, w.update, w.update_z, w.state, w.progress, w.phi_k, w.phi_q, w.v_aug, w.inter};
+std::array<std::int64_t, 12> sizes(const Workspace& w) {
+  return {w.gates, w.partial, w.row_sum, w.update, w.update_z, w.state, w.state_z, w.progress, w.phi_k, w.phi_q, w.v_aug, w.inter};
 }
 
 Strides contiguous(const Problem& problem, std::int64_t heads, std::int64_t width) {
@@ -20,7 +21,15 @@ Strides contiguous(const Problem& problem, std::int64_t heads, std::int64_t widt
 
 }  // namespace
 
-std::int64_t state_columns(const Problem& problem) { return problem.e + (problem.normalisation == Normalisation::sum ? 8 : 0); }
+bool has_denominator_matrix(const Problem& problem, Path path) {
+  return path == Path::sm90 &&
+         denominator_matrix(static_cast<int>(problem.d), static_cast<int>(problem.p), problem.normalisation == Normalisation::sum);
+}
+
+std::int64_t state_columns(const Problem& problem, Path path) {
+  const bool columns = problem.normalisation == Normalisation::sum && !has_denominator_matrix(problem, path);
+  return problem.e + (columns ? 8 : 0);
+}
 
 std::int64_t progress_bytes(const Problem& problem, std::int64_t chunks, std::int64_t rows) {
   return problem.b * problem.hk * chunks * ((rows + 63) / 64) * 4;
@@ -40,8 +49,9 @@ Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
   const bool sum = problem.normalisation == Normalisation::sum;
   const std::int64_t chunks = (problem.t + shape.chunk - 1) / shape.chunk;
   const std::int64_t rows = state_rows(problem.d, problem.p, shape.d_tile);
-  const std::int64_t columns = state_columns(problem);
+  const std::int64_t columns = state_columns(problem, shape.path);
   const std::int64_t states = problem.b * problem.hk * chunks * rows;
+  const std::int64_t matrices = has_denominator_matrix(problem, shape.path) ? problem.b * problem.hk * chunks * problem.d * problem.d : 0;
   if (shape.fusion != Fusion::attend_query && shape.fusion != Fusion::two_kernels) {
     w.partial = problem.b * problem.hq * problem.t * problem.e * bytes(shape.partial);
     if (sum) w.row_sum = problem.b * problem.hq * problem.t * 4;
@@ -50,13 +60,14 @@ Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
   // Updates lie where their states will, and their denominators with them.
   if (shape.fusion == Fusion::update_scan || shape.fusion == Fusion::two_kernels) {
     w.state = states * columns * bytes(shape.state);
+    w.state_z = matrices * 4;
     w.progress = progress_bytes(problem, chunks, rows);
     return w;
   }
 
   if (shape.fusion != Fusion::materialized) {
     w.update = states * columns * bytes(shape.state);
-    if (sum) w.update_z = states * 4;
+    if (sum) w.update_z = (matrices > 0 ? matrices : states) * 4;
     w.state_aliases_update = true;
     return w;
   }
@@ -73,6 +84,7 @@ Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
 
 void bind_workspace(Args& args, const Problem& problem, const PlanShape& shape, void* base) {
   const Workspace w = workspace_of(problem, shape);
+  const bool matrix = has_denominator_matrix(problem, shape.path);
   char* next = static_cast<char*>(base);
   const auto take = [&next](std::int64_t size) -> void* { return size == 0 ? nullptr : std::exchange(next, next + rounded(size)); };
   args.gates = static_cast<float*>(take(w.gates));
@@ -81,6 +93,7 @@ void bind_workspace(Args& args, const Problem& problem, const PlanShape& shape, 
   args.update = take(w.update);
   args.update_z = static_cast<float*>(take(w.update_z));
   args.state = w.state_aliases_update ? args.update : take(w.state);
+  args.state_z = w.state_aliases_update && matrix ? args.update_z : take(w.state_z);
   args.progress = static_cast<unsigned*>(take(w.progress));
   args.phi_k = take(w.phi_k);
   args.phi_q = take(w.phi_q);

@@ -302,12 +302,12 @@ struct HostDevice::State {
     for (const ExecutableStage& stage : stages) {
       for (const auto& buffers : {outputs_of(stage.stage.problem), counters_of(stage.stage.problem)}) {
         for (const Buffer buffer : buffers) {
-          if (run.buffers.has(buffer) || (aliases && buffer == Buffer::state)) continue;
+          if (run.buffers.has(buffer) || (aliases && (buffer == Buffer::state || buffer == Buffer::state_z))) continue;
           set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, stage.stage.problem).size_bytes()));
         }
       }
     }
-    if (aliases) run.args.state = run.args.update;
+    if (aliases) run.args.state = run.args.update, run.args.state_z = run.args.update_z;
     const Checks checks = references.of_plan(problem, seed, kind);
     return verify(run, whole, outputs, checks, kind == InputKind::normal, policy, samples);
   }

@@ -29,6 +29,8 @@ BufferShape intermediate(Dtype dtype, std::int64_t rows, std::int64_t width) {
 }
 
 bool is_sum(const StageProblem& stage) { return stage.problem.normalisation == Normalisation::sum; }
+bool has_matrix(const StageProblem& stage) { return has_denominator_matrix(stage.problem, stage.shape.path); }
+std::int64_t columns_of(const StageProblem& stage) { return state_columns(stage.problem, stage.shape.path); }
 bool is_materialized(const StageProblem& stage) { return stage.shape.fusion == Fusion::materialized; }
 
 /// `buffers` without gates and denominators that the problem does not have.
@@ -43,6 +45,8 @@ std::vector<Buffer> present(const StageProblem& stage, std::vector<Buffer> buffe
         return !is_sum(stage);
       case Buffer::update_z:
         return !is_sum(stage) || is_materialized(stage);
+      case Buffer::state_z:
+        return !has_matrix(stage);
       case Buffer::initial_state:
         return !problem.initial_state;
       case Buffer::final_state:
@@ -80,6 +84,8 @@ std::string_view to_string(Buffer buffer) {
       return "update_z";
     case Buffer::state:
       return "state";
+    case Buffer::state_z:
+      return "state_z";
     case Buffer::progress:
       return "progress";
     case Buffer::initial_state:
@@ -102,7 +108,8 @@ BufferShape buffer_shape(Buffer buffer, const StageProblem& stage) {
   const Problem& p = stage.problem;
   const PlanShape& shape = stage.shape;
   const std::int64_t padded = stage.chunks() * shape.chunk;
-  const auto states = [&] { return p.b * p.hk * stage.chunks() * stage.rows(); };
+  const std::int64_t matrices = p.b * p.hk * stage.chunks();
+  const auto states = [&] { return matrices * stage.rows(); };
   switch (buffer) {
     case Buffer::q:
       return user_tensor(p, p.dtype, p.hq, p.d);
@@ -121,11 +128,14 @@ BufferShape buffer_shape(Buffer buffer, const StageProblem& stage) {
     case Buffer::row_sum:
       return intermediate(Dtype::fp32, p.b * p.hq * p.t, 1);
     case Buffer::update:
-      return intermediate(is_materialized(stage) ? Dtype::fp32 : shape.state, states(), state_columns(p));
+      return intermediate(is_materialized(stage) ? Dtype::fp32 : shape.state, states(), columns_of(stage));
     case Buffer::update_z:
+      if (has_matrix(stage)) return intermediate(Dtype::fp32, matrices * p.d, p.d);
       return intermediate(Dtype::fp32, states(), 1);
     case Buffer::state:
-      return intermediate(shape.state, states(), state_columns(p));
+      return intermediate(shape.state, states(), columns_of(stage));
+    case Buffer::state_z:
+      return intermediate(Dtype::bf16, matrices * 2 * p.d, p.d);
     case Buffer::progress:
       return intermediate(Dtype::fp32, progress_bytes(p, stage.chunks(), stage.rows()) / 4, 1);
     case Buffer::initial_state:
@@ -136,9 +146,9 @@ BufferShape buffer_shape(Buffer buffer, const StageProblem& stage) {
     case Buffer::phi_q:
       return intermediate(shape.state, p.b * p.hq * padded, stage.rows());
     case Buffer::v_aug:
-      return intermediate(shape.state, p.b * p.hk * padded, state_columns(p));
+      return intermediate(shape.state, p.b * p.hk * padded, columns_of(stage));
     case Buffer::inter:
-      return intermediate(Dtype::fp32, p.b * p.hq * padded, state_columns(p));
+      return intermediate(Dtype::fp32, p.b * p.hq * padded, columns_of(stage));
   }
   throw std::logic_error("unknown buffer");
 }
@@ -156,9 +166,9 @@ std::vector<Buffer> inputs_of(const StageProblem& stage) {
       return present(stage, {Buffer::update, Buffer::update_z, Buffer::gates, Buffer::initial_state});
     case Stage::query_state:
       // The kernel asks only whether there is an initial state: without one nothing precedes the first chunk.
-      return present(stage, {Buffer::q, Buffer::gates, Buffer::state, Buffer::partial, Buffer::row_sum, Buffer::initial_state});
+      return present(stage, {Buffer::q, Buffer::gates, Buffer::state, Buffer::state_z, Buffer::partial, Buffer::row_sum, Buffer::initial_state});
     case Stage::attend_query:
-      return present(stage, {Buffer::q, Buffer::k, Buffer::v, Buffer::gates, Buffer::state, Buffer::initial_state});
+      return present(stage, {Buffer::q, Buffer::k, Buffer::v, Buffer::gates, Buffer::state, Buffer::state_z, Buffer::initial_state});
     case Stage::expand_key:
       return present(stage, {Buffer::k, Buffer::v, Buffer::gates});
     case Stage::expand_query:
@@ -184,7 +194,7 @@ std::vector<Buffer> outputs_of(const StageProblem& stage) {
       return present(stage, {Buffer::update, Buffer::update_z});
     case Stage::scan:
     case Stage::update_scan:
-      return present(stage, {Buffer::state, Buffer::final_state});
+      return present(stage, {Buffer::state, Buffer::state_z, Buffer::final_state});
     case Stage::query_state:
     case Stage::attend_query:
     case Stage::combine:
@@ -241,6 +251,9 @@ void set_pointer(Args& args, Buffer buffer, void* data) {
     case Buffer::state:
       args.state = data;
       break;
+    case Buffer::state_z:
+      args.state_z = data;
+      break;
     case Buffer::progress:
       args.progress = static_cast<unsigned*>(data);
       break;
@@ -289,6 +302,8 @@ void* pointer_of(const Args& args, Buffer buffer) {
       return args.update_z;
     case Buffer::state:
       return args.state;
+    case Buffer::state_z:
+      return args.state_z;
     case Buffer::progress:
       return args.progress;
     case Buffer::initial_state:
@@ -325,7 +340,7 @@ void set_sizes(Args& args, const StageProblem& stage) {
 
 WrittenRegion written_region(Buffer buffer, const StageProblem& stage) {
   const std::int64_t count = buffer_shape(buffer, stage).count;
-  const std::int64_t columns = state_columns(stage.problem);
+  const std::int64_t columns = columns_of(stage);
   // Core matrices past e follow the others of the same 8 rows.
   const std::int64_t side = stage.shape.path == Path::sm90 ? core_side : 1;
   // Without a final state nobody needs the last chunk's sums, and scan alone writes the columns past e.
@@ -336,7 +351,10 @@ WrittenRegion written_region(Buffer buffer, const StageProblem& stage) {
             .group = stage.rows() * columns,
             .groups = stage.chunks(),
             .written = written};
-  if (buffer == Buffer::update_z) return {.row = 1, .columns = 1, .group = stage.rows(), .groups = stage.chunks(), .written = written};
+  if (buffer == Buffer::update_z) {
+    const std::int64_t entries = has_matrix(stage) ? stage.problem.d * stage.problem.d : stage.rows();
+    return {.row = 1, .columns = 1, .group = entries, .groups = stage.chunks(), .written = written};
+  }
   // The canonical state's last column is the denominator's moment; without one it need not be written.
   if (buffer == Buffer::final_state && !is_sum(stage))
     return {.row = stage.problem.e + 1, .columns = stage.problem.e, .group = count, .groups = 1, .written = 1};

@@ -23,6 +23,7 @@ enum class Buffer {
   update,
   update_z,
   state,
+  state_z,
   progress,
   initial_state,
   final_state,

@@ -22,13 +22,13 @@ struct Totals {
 
 std::vector<double> read_row(const Check& check, const CheckRow& row, const ReadElements& read) {
   const auto size = static_cast<std::size_t>(bytes(check.dtype));
-  const std::int64_t span = row.element(row.reference.size() - 1) - row.offset + row.sum_of;
+  const std::int64_t span = row.element(row.reference.size() - 1) - row.offset + (row.sum_of - 1) * row.sum_stride + 1;
   std::vector<char> raw(static_cast<std::size_t>(span) * size);
   read(check.buffer, row.offset, span, raw.data());
   std::vector<double> values(row.reference.size(), 0.0);
   for (std::size_t i = 0; i < values.size(); ++i) {
     for (int term = 0; term < row.sum_of; ++term) {
-      values[i] += decode(check.dtype, raw.data() + static_cast<std::size_t>(row.element(i) - row.offset + term) * size);
+      values[i] += decode(check.dtype, raw.data() + static_cast<std::size_t>(row.element(i) - row.offset + term * row.sum_stride) * size);
     }
   }
   return values;

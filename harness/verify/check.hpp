@@ -13,13 +13,14 @@
 
 namespace phitune {
 
-/// Reference values of one sampled row. Value i is the sum of `sum_of` consecutive elements of the buffer from
+/// Reference values of one sampled row. Value i is the sum of `sum_of` elements of the buffer, `sum_stride` apart, from
 /// offset + (i / run) * stride + i % run: a row of core matrices has stride 64 and run 8.
 struct CheckRow {
   std::int64_t offset = 0;  // in elements of the buffer as it lies in memory
   std::int64_t stride = 1;
   std::int64_t run = 1;
   int sum_of = 1;
+  std::int64_t sum_stride = 1;
   std::vector<double> reference;
   double condition = 0;  // > 0: typical size of what the row was summed from, for inputs that cancel
 

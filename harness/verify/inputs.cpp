@@ -44,6 +44,8 @@ inputs::Stream stream_of(Buffer buffer) {
       return inputs::Stream::update_z;
     case Buffer::state:
       return inputs::Stream::state;
+    case Buffer::state_z:
+      return inputs::Stream::state_z;
     case Buffer::phi_k:
       return inputs::Stream::phi_k;
     case Buffer::phi_q:
@@ -65,7 +67,7 @@ float element(const InputTensor& tensor, std::int64_t index) { return inputs::el
 
 /// Terms of the denominator beside the e values of a state row: hi, lo and the rest in bf16, hi and lo in fp32.
 int denominator_columns(const StageProblem& stage) {
-  if (stage.problem.normalisation == Normalisation::none) return 0;
+  if (state_columns(stage.problem, stage.shape.path) == stage.problem.e) return 0;
   return stage.shape.state == Dtype::bf16 ? 3 : 2;
 }
 
@@ -114,7 +116,7 @@ InputTensor input_tensor(Buffer buffer, const StageProblem& stage, std::uint64_t
   spec.kind = static_cast<int>(kind);
   spec.width = static_cast<int>(tensor.shape.width);
   const bool sum = problem.normalisation == Normalisation::sum;
-  spec.cores = stage.shape.path == Path::sm90 && (buffer == Buffer::update || buffer == Buffer::state);
+  spec.cores = stage.shape.path == Path::sm90 && (buffer == Buffer::update || buffer == Buffer::state || buffer == Buffer::state_z);
   switch (buffer) {
     case Buffer::q:
     case Buffer::k:
@@ -147,10 +149,19 @@ InputTensor input_tensor(Buffer buffer, const StageProblem& stage, std::uint64_t
         spec.groups = static_cast<u64>(stage.chunks());
       }
       // The weights of a chunk's first keys may be next to nothing: there is no row_sum that no state can cancel.
-      if (stage.stage == Stage::attend_query && sum) {
+      if (stage.stage == Stage::attend_query && denominator_columns(stage) > 0) {
         spec.positive = static_cast<int>(problem.e) + 1;
         spec.d = static_cast<int>(problem.d), spec.p = static_cast<int>(problem.p), spec.d_tile = static_cast<int>(stage.shape.d_tile);
       }
+      break;
+    case Buffer::state_z:
+      // q^T Z q then has variance about 2: both parts of an entry are drawn alike, so that none can be left out unseen.
+      spec.exponent = -static_cast<int>(std::lround(std::log2(static_cast<double>(problem.d))));
+      if (!problem.initial_state) {
+        spec.group = static_cast<u64>(2 * problem.d * problem.d);
+        spec.groups = static_cast<u64>(stage.chunks());
+      }
+      if (stage.stage == Stage::attend_query) spec.positive = 1, spec.d = static_cast<int>(problem.d);
       break;
     case Buffer::inter:
       spec.live = static_cast<int>(problem.e) + denominator_columns(stage);

@@ -22,7 +22,7 @@ void add_expanded(Context& c, Check& check, const InputTensor& x, std::int64_t h
 std::vector<Check> expand_key_checks(Context& c) {
   Check phi = c.check(Buffer::phi_k, c.state_tolerance()), ones = c.check(Buffer::v_aug, tolerance_of(c.stage.shape.state));
   const InputTensor k = c.input(Buffer::k), v = c.input(Buffer::v);
-  const std::int64_t columns = state_columns(c.p);
+  const std::int64_t columns = state_columns(c.p, Path::sm80);
   for (const ChunkOfHead& at : sample_chunks(c, c.p.hk, c.chunks)) {
     const std::vector<double> gates = c.gates(at.b, at.head, at.n);
     std::vector<std::int64_t> tokens = sample_tokens(c, at.n);
@@ -53,7 +53,7 @@ std::vector<Check> expand_query_checks(Context& c) {
 std::vector<Check> update_gemm_checks(Context& c) {
   Check check = c.check(Buffer::update, tolerance_of(Dtype::fp16));
   const InputTensor phi = c.input(Buffer::phi_k), v = c.input(Buffer::v_aug);
-  const std::int64_t rows = c.stage.rows(), columns = state_columns(c.p);
+  const std::int64_t rows = c.stage.rows(), columns = state_columns(c.p, Path::sm80);
   for (const ChunkOfHead& at : sample_chunks(c, c.p.hk, c.chunks)) {
     const std::int64_t head = at.b * c.p.hk + at.head, first = (head * c.chunks + at.n) * c.chunk;
     const std::vector<std::int64_t> sampled{0, rows - 1, c.draw(rows), c.draw(rows)};
@@ -76,7 +76,7 @@ std::vector<Check> update_gemm_checks(Context& c) {
 std::vector<Check> query_gemm_checks(Context& c) {
   Check check = c.check(Buffer::inter, tolerance_of(Dtype::fp16));
   const InputTensor phi = c.input(Buffer::phi_q), state = c.input(Buffer::state);
-  const std::int64_t rows = c.stage.rows(), columns = state_columns(c.p), group = c.p.hq / c.p.hk;
+  const std::int64_t rows = c.stage.rows(), columns = state_columns(c.p, Path::sm80), group = c.p.hq / c.p.hk;
   for (const ChunkOfHead& at : sample_chunks(c, c.p.hq, c.chunks)) {
     const std::int64_t first_state = ((at.b * c.p.hk + at.head / group) * c.chunks + at.n) * rows * columns;
     const std::int64_t first_token = ((at.b * c.p.hq + at.head) * c.chunks + at.n) * c.chunk;
@@ -100,7 +100,7 @@ std::vector<Check> query_gemm_checks(Context& c) {
 std::vector<Check> combine_checks(Context& c) {
   Check check = c.check(Buffer::y, tolerance_of(c.p.dtype));
   const InputTensor inter = c.input(Buffer::inter);
-  const std::int64_t columns = state_columns(c.p), group = c.p.hq / c.p.hk;
+  const std::int64_t columns = state_columns(c.p, Path::sm80), group = c.p.hq / c.p.hk;
   for (const ChunkOfHead& at : sample_chunks(c, c.p.hq, c.chunks)) {
     const std::vector<double> gates = c.gates(at.b, at.head / group, at.n);
     for (const std::int64_t token : sample_tokens(c, at.n)) {

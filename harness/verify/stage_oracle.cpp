@@ -5,6 +5,7 @@
 #include <span>
 #include <stdexcept>
 
+#include "harness/verify/denominator_oracle.hpp"
 #include "harness/verify/materialized_oracle.hpp"
 #include "harness/verify/oracle.hpp"
 #include "harness/verify/parallel.hpp"
@@ -102,6 +103,7 @@ std::vector<Check> update_state_checks(Context& c) {
     z.rows.push_back(std::move(z_row));
   }
   if (!c.sum()) return {update};
+  if (c.denominator_matrix()) return {update, update_denominator_check(c)};
   return {update, z};
 }
 
@@ -144,8 +146,11 @@ ScannedRows scan_of_inputs(const Context& c, std::int64_t head, const std::vecto
     const std::int64_t position = starts[i / kRun] + static_cast<std::int64_t>(i % kRun);
     rows[i] = scan_row(c, head, position, decays, [&](std::int64_t n, std::span<double> out) {
       const std::int64_t matrix = head * c.chunks + n;
-      state_input(c, update, matrix, position, out);
-      if (c.sum() && !z_in_update) out.back() = input_value(c.input(Buffer::update_z), matrix * c.stage.rows() + position);
+      state_input(c, update, matrix, position, c.sum() && !z_in_update ? out.first(c.p.e) : out);
+      if (!c.sum() || z_in_update) return;
+      const tspow::Indices x = features_at(c, position);
+      out.back() = c.denominator_matrix() ? drawn_share(c, matrix, x.i[0], x.i[1])
+                                          : input_value(c.input(Buffer::update_z), matrix * c.stage.rows() + position);
     });
   });
   return rows;
@@ -167,19 +172,21 @@ ScannedRows scan_of_tokens(const Context& c, std::int64_t head, const std::vecto
   return rows;
 }
 
-/// `values`: how far S's values may be off; `sums`: its denominators, which are three terms each, and the final state.
-std::vector<Check> states_checks(Context& c, Tolerance values, Tolerance sums, decltype(scan_of_inputs)& scanned) {
-  const bool bf16 = c.stage.shape.state == Dtype::bf16;
-  Check state = c.check(Buffer::state, values), z = c.check(Buffer::state, sums);
+/// `values`: how far S's values may be off; `sums`: its denominators, which are two or three terms each, and the final state.
+std::vector<Check> states_checks(Context& c, Tolerance values, Tolerance sums, decltype(scan_of_inputs)& scanned, Shares shares) {
+  const bool bf16 = c.stage.shape.state == Dtype::bf16, in_columns = c.sum() && !c.denominator_matrix();
+  Check state = c.check(Buffer::state, values), z = c.check(in_columns ? Buffer::state : Buffer::state_z, sums);
   Check final_state = c.check(Buffer::final_state, sums);
   const std::int64_t rows = c.stage.rows(), heads = c.p.b * c.p.hk;
   // Denominators of a run stand below each other: in cores as far as a core matrix goes.
-  const std::int64_t z_stride = c.cores() ? core_side : state_columns(c.p), z_count = c.cores() ? core_side : kRun;
+  const std::int64_t z_stride = c.cores() ? core_side : c.columns(), z_count = c.cores() ? core_side : kRun;
   for (const std::int64_t head : std::set<std::int64_t>{0, heads - 1, c.draw(heads)}) {
     std::set<std::int64_t> chunks{0, std::min<std::int64_t>(1, c.chunks - 1), c.chunks - 1};
     for (int i = 0; i < 2; ++i) chunks.insert(c.draw(c.chunks));
     const std::vector<std::int64_t> starts = sample_runs(c, rows, 2);
-    const ScannedRows states = scanned(c, head, starts, chunk_decays(c, head));
+    const std::vector<double> decays = chunk_decays(c, head);
+    const ScannedRows states = scanned(c, head, starts, decays);
+    if (c.denominator_matrix()) add_denominator_rows(c, shares, head, std::vector(chunks.begin(), chunks.end()), decays, z);
     for (std::size_t run = 0; run < starts.size(); ++run) {
       for (const std::int64_t n : chunks) {
         const std::int64_t matrix = head * c.chunks + n;
@@ -190,11 +197,11 @@ std::vector<Check> states_checks(Context& c, Tolerance values, Tolerance sums, d
                                 std::pow(c.p.scale(), static_cast<double>(c.p.p));
           std::vector<double> row = states[run * kRun + r][n];
           for (double& value : row) value *= factor;
-          if (c.sum() && r % z_count == 0) {
+          if (in_columns && r % z_count == 0) {
             const std::int64_t first = state_element(c, matrix, position, c.p.e);
             z.rows.push_back({.offset = first, .stride = z_stride, .sum_of = bf16 ? 3 : 2, .reference = {}});
           }
-          if (c.sum()) z.rows.back().reference.push_back(row.back());
+          if (in_columns) z.rows.back().reference.push_back(row.back());
           row.resize(c.p.e);
           state.rows.push_back(state_check(c, matrix, position, std::move(row)));
         }
@@ -215,15 +222,17 @@ std::vector<Check> states_checks(Context& c, Tolerance values, Tolerance sums, d
 }
 
 std::vector<Check> scan_checks(Context& c) {
-  return states_checks(c, tolerance_of(c.stage.shape.state), tolerance_of(Dtype::fp32), scan_of_inputs);
+  return states_checks(c, tolerance_of(c.stage.shape.state), tolerance_of(Dtype::fp32), scan_of_inputs, Shares::drawn);
 }
 
-std::vector<Check> update_scan_checks(Context& c) { return states_checks(c, c.state_tolerance(), c.state_tolerance(), scan_of_tokens); }
+std::vector<Check> update_scan_checks(Context& c) {
+  return states_checks(c, c.state_tolerance(), c.state_tolerance(), scan_of_tokens, Shares::of_keys);
+}
 
 /// phi(q)_r S_r summed over all rows for several queries of one chunk, whose state is number `matrix`: [e values, z].
 std::vector<std::vector<double>> query_products(const Context& c, const InputTensor& state, std::int64_t matrix,
                                                 const std::vector<std::vector<double>>& queries) {
-  const std::int64_t rows = c.stage.rows(), columns = state_columns(c.p);
+  const std::int64_t rows = c.stage.rows(), columns = c.columns();
   std::vector<std::vector<double>> sums(queries.size(), std::vector<double>(c.p.e + 1, 0.0));
   std::vector<double> row(columns);
   for (std::int64_t r = 0; r < rows; ++r) {
@@ -234,6 +243,9 @@ std::vector<std::vector<double>> query_products(const Context& c, const InputTen
       const double x = product(c, indices, queries[query]);
       for (std::int64_t i = 0; i < std::min(columns, c.p.e + 1); ++i) sums[query][i] += x * row[i];
     }
+  }
+  if (c.denominator_matrix()) {
+    for (std::size_t query = 0; query < queries.size(); ++query) sums[query][c.p.e] = query_denominator(c, matrix, queries[query]);
   }
   return sums;
 }

@@ -42,7 +42,7 @@ tspow::Indices features_at(const Context& c, std::int64_t position) {
 }
 
 std::int64_t state_element(const Context& c, std::int64_t matrix, std::int64_t position, std::int64_t column) {
-  const std::int64_t columns = state_columns(c.p), first = matrix * c.stage.rows() * columns;
+  const std::int64_t columns = c.columns(), first = matrix * c.stage.rows() * columns;
   if (!c.cores()) return first + position * columns + column;
   return first + core_element(static_cast<int>(position), static_cast<int>(column), static_cast<int>(columns));
 }

@@ -39,6 +39,10 @@ struct Context {
   [[nodiscard]] std::int64_t draw(std::int64_t below) { return static_cast<std::int64_t>(rng() % static_cast<std::uint64_t>(below)); }
   [[nodiscard]] std::int64_t chunk_end(std::int64_t n) const { return std::min(p.t, (n + 1) * chunk); }
   [[nodiscard]] bool sum() const { return p.normalisation == Normalisation::sum; }
+  /// Denominators are a matrix beside the state, not columns of it.
+  [[nodiscard]] bool denominator_matrix() const { return has_denominator_matrix(p, stage.shape.path); }
+  /// R.
+  [[nodiscard]] std::int64_t columns() const { return state_columns(p, stage.shape.path); }
   [[nodiscard]] bool cores() const { return stage.shape.path == Path::sm90; }
   [[nodiscard]] std::vector<double> gates(std::int64_t b, std::int64_t hk, std::int64_t n) const {
     return cumulative_gates(stage, seed, InputKind::normal, b, hk, n * chunk, chunk_end(n));

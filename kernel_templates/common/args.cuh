@@ -9,7 +9,8 @@ struct Strides {
 };
 
 /// U and S are row-major, or in core matrices with update_z by position (state_layout.cuh), as all stages of a plan agree.
-/// Shapes: n = chunks, D = state rows, R = state row length = e + 8 with normalisation sum (columns e.. hold the denominator) else e.
+/// Shapes: n = chunks, D = state rows, R = state row length = e + 8 with normalisation sum (columns e.. hold the denominator) else e. With a
+/// denominator matrix (state_layout.cuh; core matrices of degree 2) R is e, and update_z and state_z are matrices of d x d.
 struct Args {
   const void* q = nullptr;              // (b, t, hq, d) by q_strides
   const void* k = nullptr;              // (b, t, hk, d)
@@ -23,9 +24,10 @@ struct Args {
   float* row_sum = nullptr;             // [b][hq][t]: attention's denominators
   void* update = nullptr;               // U [b][hk][n][D][R], state dtype; columns >= e are written by scan alone. materialized: always
                                         // fp32, column e holds the sums of phi(k) (update_z is null), and state is other memory
-  float* update_z = nullptr;            // [b][hk][n][D]: sums of phi(k), the denominator's share of U
+  float* update_z = nullptr;            // [b][hk][n][D]: sums of phi(k), the denominator's share of U; or [b][hk][n][d][d]: of k k^T
   void* state = nullptr;                // S [b][hk][n][D][R], state dtype: the state before chunk n, times multiplicity and scale^p;
                                         // may be the same memory as update
+  void* state_z = nullptr;              // Z [b][hk][n][2d][d], bf16, times scale^2; may be the same memory as update_z
   const float* initial_state = nullptr; // [b][hk][D1][e+1], D1 = state_rows(d, p, 1): plain moments, see tspow.cuh
   float* final_state = nullptr;         // likewise, after the last token
 

@@ -11,7 +11,7 @@ namespace phitune::inputs {
 enum class Kind : int { normal, extreme_gates, closing_gates, large, tiny, zero_queries, near_orthogonal };
 
 /// The stream of a tensor: equal indices of different tensors are independent.
-enum class Stream : int { q, k, v, log_g, initial_state, partial, row_sum, update, update_z, state, phi_k, phi_q, v_aug, inter };
+enum class Stream : int { q, k, v, log_g, initial_state, partial, row_sum, update, update_z, state, phi_k, phi_q, v_aug, inter, state_z };
 
 /// How the elements of a stream are distributed.
 enum class Shape : int {
@@ -35,7 +35,7 @@ struct Spec {
   u64 group = 0;       // > 0: elements come in groups (a chunk's state) ...
   u64 groups = 1;      // ... of which the first of every `groups` is zero
   int d = 0, p = 0;    // of `moments` and `positive`
-  int positive = 0;    // column, counted from 1, of a state with tiles d_tile wide that makes phi(q) times it positive; 0: none
+  int positive = 0;    // column, counted from 1, of a state with tiles d_tile wide that makes phi(q) times it positive; 0: none. Of state_z: all
   int d_tile = 0;
   bool cores = false;  // the matrix of `width` columns lies in core matrices, else in rows
 };
@@ -151,8 +151,14 @@ PHITUNE_DEVICE constexpr int column_of(const Spec& spec, u64 index) {
 }
 
 /// What is added to a state's denominator at a position: 32 / d where all features of the row are one, so that phi(q) meets the sum of the
-/// p-th powers of q's d features, which no state of variance 1 cancels (p is even where there are denominators).
+/// p-th powers of q's d features, which no state of variance 1 cancels (p is even where there are denominators). Of a denominator matrix those
+/// are the rounded values on the diagonal.
 PHITUNE_DEVICE constexpr float diagonal(const Spec& spec, u64 index) {
+  if (spec.stream == static_cast<int>(Stream::state_z)) {
+    const int row = static_cast<int>(core_position_at(static_cast<i64>(index), spec.d) % (2 * spec.d));
+    const int column = core_column_at(static_cast<i64>(index), spec.d);
+    return row == denominator_row(column, 0) ? 32.0f / static_cast<float>(spec.d) : 0.0f;
+  }
   const i64 matrix = tspow::rows(spec.d / spec.d_tile, spec.p, spec.d_tile);
   const i64 position = (spec.cores ? core_position_at(static_cast<i64>(index), spec.width) : static_cast<i64>(index) / spec.width) % matrix;
   const int row = spec.cores ? core_row(static_cast<int>(position), spec.p, spec.d_tile) : static_cast<int>(position);
@@ -179,7 +185,9 @@ PHITUNE_DEVICE constexpr float element(const Spec& spec, u64 index) {
   }
   if (spec.stream <= static_cast<int>(Stream::v)) return attention_input(spec, index);
   const float value = normal(hash(spec.seed, spec.stream, index), spec.exponent);
-  return spec.positive != 0 && column_of(spec, index) == spec.positive - 1 ? value + diagonal(spec, index) : value;
+  if (spec.positive == 0) return value;
+  const bool denominators = spec.stream == static_cast<int>(Stream::state_z) || column_of(spec, index) == spec.positive - 1;
+  return denominators ? value + diagonal(spec, index) : value;
 }
 
 }  // namespace phitune::inputs

@@ -64,4 +64,34 @@ PHITUNE_DEVICE constexpr int core_column_at(i64 offset, int columns) {
   return static_cast<int>(offset / core_elements % (columns / core_side)) * core_side + static_cast<int>(offset % core_side);
 }
 
+// ---- denominators of degree 2 ----
+
+/// Whether states in core matrices keep their denominators as a matrix Z of d x d beside S, instead of in eight columns more of each row: of
+/// degree 2, phi(q) z is q^T Z q with Z the sum of weights times k k^T, two products of d columns instead of eight columns of D / 16.
+PHITUNE_DEVICE constexpr bool denominator_matrix(int d, int p, bool sum) { return sum && p == 2 && d <= 128; }
+
+// Z lies in core matrices of 2 d rows and d columns. Each entry is the sum of two bf16: its rounded value (part 0), and the rest of it
+// (part 1). 16 features of one part, the depth of one wgmma, are followed by the same features of the other.
+PHITUNE_DEVICE constexpr int denominator_row(int feature, int part) { return feature / 16 * 32 + part * 16 + feature % 16; }
+/// Offset, in bf16 elements, of a part of the entry of two features.
+PHITUNE_DEVICE constexpr int denominator_element(int feature, int other, int part, int d) {
+  return static_cast<int>(core_element(denominator_row(feature, part), other, d));
+}
+/// Offset, in floats, of the same entry of what one chunk adds to Z, in fp32 in the same memory: the first four of eight entries lie where
+/// their rounded values will, the last four where the rest of them will.
+PHITUNE_DEVICE constexpr int denominator_share(int feature, int other, int d) {
+  return denominator_element(feature, other / 8 * 8, other % 8 / 4, d) / 2 + other % 4;
+}
+
+/// 16 bytes of Z: a row of a core matrix. They hold eight parts of entries, or four entries of a chunk's share.
+struct DenominatorVector {
+  int feature, other, part;  // the first of the eight entries, and which part
+  PHITUNE_DEVICE constexpr int byte(int d) const { return denominator_element(feature, other, part, d) * 2; }
+};
+/// All of them, `item` from 0 to d * d / 4 - 1: both parts of the same entries follow each other, so that neighbouring threads can exchange them.
+PHITUNE_DEVICE constexpr DenominatorVector denominator_vector(int item, int d) {
+  const int row = item / 2 % 8, core = item / 16;
+  return {core / (d / 8) * 8 + row, core % (d / 8) * 8, item % 2};
+}
+
 }  // namespace phitune

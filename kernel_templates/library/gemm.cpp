@@ -10,7 +10,7 @@ namespace {
 
 Gemm update_gemm(const StageProblem& stage) {
   const Problem& problem = stage.problem;
-  const std::int64_t rows = stage.rows(), columns = state_columns(problem), chunk = stage.shape.chunk, chunks = stage.chunks();
+  const std::int64_t rows = stage.rows(), columns = state_columns(problem, stage.shape.path), chunk = stage.shape.chunk, chunks = stage.chunks();
   // Chunks of all heads lie one after another, so one strided batch covers everything.
   return {.m = rows,
           .n = columns,
@@ -25,7 +25,7 @@ Gemm update_gemm(const StageProblem& stage) {
 
 Gemm query_gemm(const StageProblem& stage) {
   const Problem& problem = stage.problem;
-  const std::int64_t rows = stage.rows(), columns = state_columns(problem), chunk = stage.shape.chunk, chunks = stage.chunks();
+  const std::int64_t rows = stage.rows(), columns = state_columns(problem, stage.shape.path), chunk = stage.shape.chunk, chunks = stage.chunks();
   Gemm gemm{.m = chunk,
             .n = columns,
             .k = rows,

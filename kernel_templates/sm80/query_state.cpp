@@ -47,7 +47,7 @@ constexpr std::int64_t most_warps = 16;
 // Accumulators, features of the last tile, scalars of two tuples for the rows of a thread.
 std::int64_t registers(const StageProblem& s, const Config& c) {
   const std::int64_t m = c.at("m_tiles");
-  const std::int64_t accumulators = m * 4 * (state_columns(s.problem) / 8);
+  const std::int64_t accumulators = m * 4 * (state_columns(s.problem, s.shape.path) / 8);
   if (s.problem.p == 1) return accumulators + 8 * m + other_registers;
   const std::int64_t pair = s.shape.state == Dtype::fp32 ? 2 : 1;
   const std::int64_t fragments = s.shape.state == Dtype::fp32 ? 8 * m : 0;

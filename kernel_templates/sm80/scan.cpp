@@ -9,7 +9,11 @@ namespace {
 constexpr std::int64_t max_grid_y = 65535;
 
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
-std::int64_t row_length(const StageProblem& s) { return s.problem.e + (has_sum(s) ? 8 : 0); }
+/// Threads of a head, as scan_items counts them.
+std::int64_t items(const StageProblem& s, const Config& c) {
+  const std::int64_t entries = has_denominator_matrix(s.problem, s.shape.path) ? s.problem.d * s.problem.d : 0;
+  return s.rows() * (state_columns(s.problem, s.shape.path) / c.at("vector")) + entries / 4;
+}
 bool is_materialized(const StageProblem& s) { return s.shape.fusion == Fusion::materialized; }
 bool in_cores(const StageProblem& s) { return s.shape.path == Path::sm90; }
 Dtype update_dtype(const StageProblem& s) { return is_materialized(s) ? Dtype::fp32 : s.shape.state; }
@@ -60,8 +64,7 @@ std::string ScanTemplate::source(const StageProblem& s, const Config& c) const {
 
 Launch ScanTemplate::launch(const StageProblem& s, const Config& c) const {
   const std::int64_t threads = c.at("threads");
-  const std::int64_t items = s.rows() * (row_length(s) / c.at("vector"));
-  return {.grid = {static_cast<std::uint32_t>((items + threads - 1) / threads), static_cast<std::uint32_t>(s.problem.b * s.problem.hk), 1},
+  return {.grid = {static_cast<std::uint32_t>((items(s, c) + threads - 1) / threads), static_cast<std::uint32_t>(s.problem.b * s.problem.hk), 1},
           .block = {static_cast<std::uint32_t>(threads), 1, 1},
           .dynamic_shared_bytes = 0};
 }

@@ -1,5 +1,6 @@
 // From the updates of single chunks to the state before each chunk: S_0 = initial state or 0, S_(n+1) = exp(G_end(n)) S_n + U_n
-// (Buckman et al., arXiv:2507.04239, chunked form). Written times multiplicity and scale^p of the row, with the denominators beside it.
+// (Buckman et al., arXiv:2507.04239, chunked form). Written times multiplicity and scale^p of the row, with the denominators beside it, or with
+// the denominator matrix (state_layout.cuh) before each chunk.
 //
 // A thread owns `vector` columns of one row and walks the chunks, so S may lie over U: it reads its part of U_n before it writes S_n.
 // Threads follow each other as these parts do in memory, whatever its layout.
@@ -17,17 +18,21 @@ struct ScanConfig {
   int rows;          // D, as the host counts it
   Storage state;     // of S
   Storage update;    // of U
-  bool gated, sum;   // sum: normalisation "sum", S has eight more columns for the denominator
+  bool gated, sum;   // sum: normalisation "sum", there are denominators
   bool z_in_update;  // the denominators' share of U is its column e, not update_z
   bool initial_state, final_state;
   int threads, unroll, vector;
   bool in_place = false;  // S lies over U, where each row's denominator stands in fp32 in the place of its first two columns past e
   bool cores = false;     // U and S lie in core matrices (state_layout.cuh), and update_z follows their positions; else in rows
+
+  PHITUNE_DEVICE constexpr bool matrix() const { return cores && denominator_matrix(d, p, sum); }
+  /// Of S: with denominators eight columns more, unless they are a matrix.
+  PHITUNE_DEVICE constexpr int row_length() const { return e + (sum && !matrix() ? 8 : 0); }
 };
 
 namespace scan_detail {
 
-/// `Words` 32-bit words, in the widest loads and stores that divide them; `p` is aligned to those.
+/// `Words` 32-bit words, in the widest loads and stores that divide them; `p` is aligned to those. States are stored to be read by another kernel.
 template <int Words>
 PHITUNE_DEVICE void load_words(u32 (&r)[Words], const char* p) {
   static_assert(Words % 2 == 0);
@@ -49,7 +54,7 @@ template <int Words>
 PHITUNE_DEVICE void store_words(char* p, const u32 (&r)[Words]) {
   if constexpr (Words % 4 == 0) {
     PHITUNE_UNROLL
-    for (int i = 0; i < Words; i += 4) *reinterpret_cast<U4*>(p + 4 * i) = U4{r[i], r[i + 1], r[i + 2], r[i + 3]};
+    for (int i = 0; i < Words; i += 4) store_global_16_streaming(p + 4 * i, U4{r[i], r[i + 1], r[i + 2], r[i + 3]});
   } else {
     PHITUNE_UNROLL
     for (int i = 0; i < Words; i += 2) *reinterpret_cast<U2*>(p + 4 * i) = U2{r[i], r[i + 1]};
@@ -90,8 +95,8 @@ class ScannedVector {
   static_assert(C.rows == tspow::rows(C.d / C.d_tile, C.p, C.d_tile), "host and kernel disagree on the rows of the state");
   static_assert(C.e % C.vector == 0 && 8 % C.vector == 0);
   static_assert(!C.cores || !C.z_in_update, "a GEMM writes rows");
-  static_assert(!C.in_place || (C.update == C.state && (!C.sum || C.vector == 8)));
-  static constexpr int row_length = C.sum ? C.e + 8 : C.e;
+  static constexpr int row_length = C.row_length();
+  static_assert(!C.in_place || (C.update == C.state && (row_length == C.e || C.vector == 8)));
   static constexpr int per_row = row_length / C.vector;
   static constexpr i64 matrix = static_cast<i64>(C.rows) * row_length;  // elements of a state
   static constexpr int update_bytes = storage_bytes(C.update), state_bytes = storage_bytes(C.state);
@@ -107,7 +112,7 @@ class ScannedVector {
     const int offset = item * C.vector;  // in a state
     position = C.cores ? static_cast<int>(core_position_at(offset, row_length)) : item / per_row;
     column = C.cores ? core_column_at(offset, row_length) : item % per_row * C.vector;
-    past_values = C.sum && column >= C.e;
+    past_values = row_length > C.e && column >= C.e;
     indices = tspow::decode(C.cores ? core_row(position, C.p, C.d_tile) : position, C.p, C.d_tile);
     factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));
     PHITUNE_UNROLL
@@ -208,7 +213,9 @@ class ScannedVector {
       for (int i = 0; i < C.vector; ++i) {
         if (!is_z()) out[column + i] = sum[i];
       }
-      if (C.sum ? column == C.e : column == 0) out[C.e] = C.sum ? sum[0] : 0.0f;
+      if constexpr (!C.matrix()) {
+        if (C.sum ? column == C.e : column == 0) out[C.e] = C.sum ? sum[0] : 0.0f;
+      }
     }
   }
 
@@ -225,15 +232,100 @@ class ScannedVector {
   float sum[C.vector] = {};
 };
 
-/// Grid: x covers rows * (row length / vector) threads, y = b * hk.
+/// 16 bytes of one head's denominator matrix, owned by a thread from the first chunk to the last: four entries, whose parts two neighbouring
+/// threads exchange. As ScannedVector, but all threads of a warp write together.
 template <ScanConfig C>
-PHITUNE_DEVICE void scan(const Args& args) {
-  wait_for_earlier_kernels();
-  using Vector = ScannedVector<C>;
-  const int item = block_index_x() * C.threads + thread_index();
-  if (item >= C.rows * Vector::per_row) return;
-  Vector vector(args, block_index_y(), item);
+class ScannedDenominators {
+ public:
+  static constexpr int items = C.d * C.d / 4;
+  static constexpr i64 matrix_bytes = static_cast<i64>(C.d) * C.d * 4;
+  static_assert(items % 32 == 0);
+  struct Update {
+    u32 words[4] = {};
+  };
+  struct State {
+    u32 words[4];
+  };
 
+  PHITUNE_DEVICE ScannedDenominators(const Args& a, int head, int item) : args(a) {
+    const DenominatorVector vector = denominator_vector(item, C.d);
+    feature = vector.feature, other = vector.other + vector.part * 4;
+    factor = args.scale * args.scale;
+    const i64 first = head * args.chunks * matrix_bytes + vector.byte(C.d);
+    state = static_cast<char*>(args.state_z) + first;
+    if constexpr (!C.in_place) update = reinterpret_cast<const char*>(args.update_z) + first;
+    canonical = static_cast<i64>(head) * tspow::rows(C.d, C.p, 1) * (C.e + 1) + C.e;
+    if constexpr (C.initial_state) {
+      PHITUNE_UNROLL
+      for (int i = 0; i < 4; ++i) sum[i] = args.initial_state[entry(i)];
+    }
+  }
+  PHITUNE_DEVICE static int needed(const Args& args) { return ScannedVector<C>::needed(args); }
+  PHITUNE_DEVICE static F2 gate(const Args& args, int head, int n) { return ScannedVector<C>::gate(args, head, n); }
+  PHITUNE_DEVICE static float decay(F2 gate) { return ScannedVector<C>::decay(gate); }
+
+  PHITUNE_DEVICE void move(int chunks) {
+    state += chunks * matrix_bytes;
+    if constexpr (!C.in_place) update += chunks * matrix_bytes;
+  }
+  PHITUNE_DEVICE void load(Update& out, int ahead) const {
+    static_assert(!C.in_place, "the caller reads it");
+    scan_detail::load_words(out.words, update + ahead * matrix_bytes);
+  }
+  PHITUNE_DEVICE State packed() const {
+    u32 rounded[2], rest[2];
+    PHITUNE_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const float x = sum[2 * i] * factor, y = sum[2 * i + 1] * factor;
+      rounded[i] = pack_bf16x2(x, y);
+      rest[i] = pack_bf16x2(x - low_bf16(rounded[i]), y - high_bf16(rounded[i]));
+    }
+    // The even thread writes the rounded values of both, the odd one the rest.
+    const bool even = lane() % 2 == 0;
+    State out;
+    PHITUNE_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const u32 theirs = shuffle_xor(even ? rest[i] : rounded[i], 1);
+      out.words[i] = even ? rounded[i] : theirs;
+      out.words[2 + i] = even ? theirs : rest[i];
+    }
+    return out;
+  }
+  PHITUNE_DEVICE void write(const State& packed, int ahead) const { scan_detail::store_words(state + ahead * matrix_bytes, packed.words); }
+  PHITUNE_DEVICE void write(int ahead) const { write(packed(), ahead); }
+  PHITUNE_DEVICE void advance(const Update& by, float decay) {
+    PHITUNE_UNROLL
+    for (int i = 0; i < 4; ++i) sum[i] = (C.gated ? sum[i] * decay : sum[i]) + bits_float(by.words[i]);
+  }
+  PHITUNE_DEVICE void finish() const {
+    if constexpr (C.final_state) {
+      PHITUNE_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        if (feature <= other + i) args.final_state[entry(i)] = sum[i];
+      }
+    }
+  }
+
+ private:
+  PHITUNE_DEVICE i64 entry(int i) const {
+    tspow::Indices x;
+    x.i[0] = feature, x.i[1] = other + i;
+    return canonical + static_cast<i64>(tspow::exact_index(x, C.p)) * (C.e + 1);
+  }
+
+  const Args& args;
+  int feature, other;  // of the first of four entries
+  float factor;
+  char* state;
+  const char* update;
+  i64 canonical;  // denominators of the head in the initial and final state
+  float sum[4] = {};
+};
+
+namespace scan_detail {
+
+template <ScanConfig C, class Vector>
+PHITUNE_DEVICE void walk(const Args& args, Vector vector) {
   const int needed = Vector::needed(args);
 
   // The next batch is on its way while this one is added up.
@@ -262,6 +354,28 @@ PHITUNE_DEVICE void scan(const Args& args) {
     vector.move(C.unroll);
   }
   vector.finish();
+}
+
+}  // namespace scan_detail
+
+/// Threads of a head: the vectors of S, then those of the denominator matrix. (Whole warps of each: rows are whole groups of core matrices.)
+template <ScanConfig C>
+PHITUNE_DEVICE constexpr int scan_items() {
+  return C.rows * (C.row_length() / C.vector) + (C.matrix() ? C.d * C.d / 4 : 0);
+}
+
+/// Grid: x covers scan_items threads, y = b * hk.
+template <ScanConfig C>
+PHITUNE_DEVICE void scan(const Args& args) {
+  wait_for_earlier_kernels();
+  constexpr int vectors = C.rows * ScannedVector<C>::per_row;
+  const int item = block_index_x() * C.threads + thread_index();
+  if (item >= scan_items<C>()) return;
+  if constexpr (C.matrix()) {
+    static_assert(vectors % 32 == 0);
+    if (item >= vectors) return scan_detail::walk<C>(args, ScannedDenominators<C>(args, block_index_y(), item - vectors));
+  }
+  scan_detail::walk<C>(args, ScannedVector<C>(args, block_index_y(), item));
 }
 
 }  // namespace phitune

@@ -7,7 +7,7 @@
 //   attend_query   both at once, where nothing but y leaves the block.
 //
 // A work is 64 query rows per m tile of each warpgroup, of one head and chunk. The accumulators take, in this order:
-//   phi(q) S, with the denominator as eight columns more;
+//   phi(q) S, with the denominator as eight columns more, or q^T Z q in their place;
 //   times exp(G_ref), G_ref the gate of the last key before the block's rows (all gates count from the chunk's start);
 //   the tiles of keys up to the diagonal, each key weighted with exp(G_ref - G_j), ones beside V adding to the denominator;
 //   times exp(G_i - G_ref), row by row, which cancels under normalisation.
@@ -178,11 +178,27 @@ struct Attention {
     // Formed before: the gate comes from memory.
     float factor[1] = {C.keys ? gate_weight(at.reference) / Tiles::power(at.args.scale) : 1.0f};
     settle(factor);
-    State::multiply(acc, own_row, Block::table(), Stages{turn});
-    turn += State::L.stage_count;
+    multiply_state(acc, query_tile, own_row);
+    turn += Block::state_stages();
     if constexpr (C.keys) {
       PHITUNE_UNROLL
       for (int m = 0; m < C.m_tiles; ++m) scale(acc[m], {factor[0], factor[0]});
+    }
+  }
+
+  /// phi(q) S, and q^T Z q in the first of the denominator's columns that each thread has.
+  PHITUNE_DEVICE void multiply_state(Accumulators& acc, const char* query_tile, const char* own_row) const {
+    const Stages stages{turn};
+    if constexpr (C.denominators()) {
+      typename Block::Denominators z;
+      const auto read = [&](typename Tiles::Queries& q, int m) { load_fragments(q, query_tile, m); };
+      State::template multiply<Block::denominator_stages()>(acc, own_row, Block::table(), stages, [&](int first) { z.start(read, stages, first); });
+      typename Block::Denominators::Sums sums;
+      z.finish(sums);
+      PHITUNE_UNROLL
+      for (int m = 0; m < C.m_tiles; ++m) acc[m][accumulators - 4] = sums[m][0], acc[m][accumulators - 2] = sums[m][1];
+    } else {
+      State::template multiply<0>(acc, own_row, Block::table(), stages, [](int) {});
     }
   }
 

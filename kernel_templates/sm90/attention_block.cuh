@@ -4,6 +4,7 @@
 
 #include "kernel_templates/common/args.cuh"
 #include "kernel_templates/sm90/attention_config.cuh"
+#include "kernel_templates/sm90/denominator_product.cuh"
 #include "kernel_templates/sm90/key_tiles.cuh"
 #include "kernel_templates/sm90/state_product.cuh"
 
@@ -13,6 +14,7 @@ template <AttentionConfig C>
 struct AttentionBlock {
   static constexpr AttentionLayout L = attention_layout(C);
   using State = StateProduct<state_product(C)>;  // where C.state.added
+  using Denominators = DenominatorProduct<denominator_product(C)>;  // where C.denominators()
   using Tiles = KeyTiles<key_tiles(C)>;
   static constexpr int keys = tile_keys, warpgroup_rows = 64 * C.m_tiles;
   // Half of the loading warpgroup copies states and keys; the other half marks the keys with what they have beside their copies, a key
@@ -34,6 +36,15 @@ struct AttentionBlock {
   static_assert(C.stages >= (C.keys && C.m_tiles == 1 ? 2 * C.key_groups + 1 : 2), "a group holds two tiles when it waits for a third");
   static_assert(C.key_groups == 1 || (C.m_tiles == 1 && !C.state.added), "the last tile of a group is the last of all its rows");
   static_assert(C.warpgroups % C.key_groups == 0);
+
+  /// Stages of the ring that a work's state takes: those of S, then of the denominator matrix.
+  PHITUNE_DEVICE static constexpr int denominator_stages() {
+    if constexpr (C.denominators())
+      return Denominators::stages;
+    else
+      return 0;
+  }
+  PHITUNE_DEVICE static constexpr int state_stages() { return denominator_stages() + State::L.stage_count; }
 
   PHITUNE_DEVICE explicit AttentionBlock(const Args& a) : args(a) {}
 

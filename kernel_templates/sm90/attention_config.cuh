@@ -1,6 +1,7 @@
 // Configuration and shared-memory layout of the Hopper attention kernel; the host sides of its stages count with the same functions.
 #pragma once
 
+#include "kernel_templates/sm90/denominator_product_config.cuh"
 #include "kernel_templates/sm90/key_tiles_config.cuh"
 #include "kernel_templates/sm90/state_product_config.cuh"
 
@@ -35,6 +36,9 @@ struct AttentionConfig {
   PHITUNE_DEVICE constexpr bool normalised() const { return sum && complete; }
   /// Of the accumulators: e, then eight for the row sum.
   PHITUNE_DEVICE constexpr int columns() const { return e + (sum ? 8 : 0); }
+  /// The state's denominators are a matrix.
+  PHITUNE_DEVICE constexpr bool denominators() const { return state.added && denominator_matrix(d, p, sum); }
+  PHITUNE_DEVICE constexpr int state_columns() const { return denominators() ? e : columns(); }
   PHITUNE_DEVICE constexpr Storage output() const { return complete ? Storage::bf16 : partial; }
 };
 
@@ -42,10 +46,14 @@ PHITUNE_DEVICE constexpr StateProductConfig state_product(const AttentionConfig&
   return {.d = c.d,
           .p = c.p,
           .d_tile = c.state.d_tile,
-          .columns = c.columns(),
+          .columns = c.state_columns(),
+          .accumulated = c.columns(),
           .m_tiles = c.m_tiles,
           .steps = c.state.steps,
           .batch = c.state.batch};
+}
+PHITUNE_DEVICE constexpr DenominatorProductConfig denominator_product(const AttentionConfig& c) {
+  return {.d = c.d, .m_tiles = c.m_tiles, .slot_bytes = c.state.added ? state_product_layout(state_product(c)).stage_bytes : 0};
 }
 PHITUNE_DEVICE constexpr KeyTilesConfig key_tiles(const AttentionConfig& c) {
   return {.d = c.d, .e = c.e, .p = c.p, .gated = c.gated, .ones = c.sum};
@@ -69,12 +77,15 @@ PHITUNE_DEVICE constexpr AttentionLayout attention_layout(const AttentionConfig&
   AttentionLayout l{};
   const KeyTilesLayout tiles = c.keys ? key_tiles_layout(key_tiles(c)) : KeyTilesLayout{};
   const StateProductLayout state = c.state.added ? state_product_layout(state_product(c)) : StateProductLayout{};
+  const DenominatorProductLayout z = c.denominators() ? denominator_product_layout(denominator_product(c)) : DenominatorProductLayout{};
   l.consumers = c.warpgroups * 128;
   l.threads = l.consumers + 128;
   l.row_groups = c.warpgroups / c.key_groups;
   l.block_rows = l.row_groups * c.m_tiles * 64;
   l.accumulators = c.columns() / 2;
-  l.slot_bytes = round_up(state.stage_bytes > tiles.stage_bytes ? state.stage_bytes : tiles.stage_bytes, 1024);
+  l.slot_bytes = state.stage_bytes > tiles.stage_bytes ? state.stage_bytes : tiles.stage_bytes;
+  // (One step of Z may be longer than a short stage of S.)
+  l.slot_bytes = round_up(l.slot_bytes > z.stage_bytes ? l.slot_bytes : z.stage_bytes, 1024);
   l.query_stride = query_stride(c.d);
   l.query_bytes = l.block_rows * l.query_stride;
   l.part_bytes = l.row_groups * 128 * l.accumulators * 4;

@@ -34,10 +34,13 @@ std::int64_t works(const StageProblem& s, const Config& c) {
 // Addresses of copies, and loop state.
 constexpr std::int64_t loader_registers = 40;
 
+// e, then eight for the denominator.
+std::int64_t accumulated_columns(const StageProblem& s) { return s.problem.e + (s.problem.normalisation == Normalisation::sum ? 8 : 0); }
+
 // What ptxas asks for to compile a product at all.
 std::int64_t product_registers(const StageProblem& s) {
   const std::int64_t abreast = adds_state(s) && has_wide_rows(s) ? s.shape.d_tile : 1;
-  return abreast * state_columns(s.problem) / 2 + 30;
+  return abreast * accumulated_columns(s) / 2 + 30;
 }
 
 // What the warpgroups that multiply may have once the loading one has given its share away.
@@ -50,7 +53,7 @@ std::int64_t consumer_registers(const Config& c) {
 // tile and the next's, scalars. With keys: scores, weights of two steps, queries. (Partial outputs are added when the products are done.)
 std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_queries) {
   const std::int64_t m_tiles = c.at("m_tiles"), batch = knob(c, "batch", 1), score_sets = knob(c, "score_sets", 0);
-  const std::int64_t accumulators = m_tiles * state_columns(s.problem) / 2;
+  const std::int64_t accumulators = m_tiles * accumulated_columns(s) / 2;
   const std::int64_t keys =
       has_keys(s) ? score_sets * tile_keys / 2 + 2 * tile_keys / 4 + (held_queries ? m_tiles : 1) * s.problem.d / 4 : 0;
   if (!adds_state(s)) return accumulators + keys + 24;
@@ -59,7 +62,10 @@ std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_
                                               : m_tiles * (2 * batch * 4 + 2 * s.shape.d_tile + 2 * (2 + s.problem.p - 1));
   // (Beside addresses: what ptxas was seen to need more.)
   const std::int64_t others = 20 + (score_sets == 2 ? 12 + 8 * batch : score_sets == 1 ? 2 * batch : 2 * batch * m_tiles);
-  return accumulators + std::max(state, keys) + others;
+  // The product with the denominator matrix, and the queries, behind the last batch.
+  const std::int64_t denominators =
+      has_denominator_matrix(s.problem, s.shape.path) ? m_tiles * (s.problem.d / 2 + s.problem.d / 4 + 4 * batch) + 20 - others : 0;
+  return accumulators + std::max({state, keys, denominators}) + others;
 }
 
 }  // namespace

@@ -110,23 +110,35 @@ struct AttentionLoader {
   // ---- the ring: all threads wait for each slot and arrive at it, so that none falls a phase behind or runs one ahead ----
 
   PHITUNE_DEVICE void copy_state() {
-    const i64 matrix = (static_cast<i64>(at.batch) * at.args.hk + at.kv_head) * at.args.chunks + at.chunk;
-    const char* source = static_cast<const char*>(at.args.state) + matrix * (State::L.rows * (L.accumulators * 2) * 2);
+    copy_stages<State::L.stage_count, State::L.stage_bytes>(static_cast<const char*>(at.args.state) + matrix() * (State::L.rows * C.state_columns() * 2));
+    if constexpr (C.denominators()) {
+      using Z = typename Block::Denominators;
+      copy_stages<Z::stages, Z::L.stage_bytes>(static_cast<const char*>(at.args.state_z) + matrix() * (C.d * C.d * 4));
+    }
+  }
+  /// Number of the state before the chunk. (Settled: what follows from it is computed when it is needed, for want of registers.)
+  PHITUNE_DEVICE i64 matrix() const {
+    u32 number[1] = {static_cast<u32>((at.batch * at.args.hk + at.kv_head) * at.args.chunks + at.chunk)};
+    settle(number);
+    return number[0];
+  }
+  template <int Count, int Bytes>
+  PHITUNE_DEVICE void copy_stages(const char* source) {
     PHITUNE_NO_UNROLL
-    for (int stage = 0; stage < State::L.stage_count; ++stage, ++turn) {
+    for (int stage = 0; stage < Count; ++stage, ++turn) {
       barrier_wait(Block::empty(turn), Block::phase_of(turn) ^ 1);
       if (loader() == 0) {
-        barrier_arrive_expect(Block::full(turn), State::L.stage_bytes);
-        bulk_copy(Block::slot(turn), source, State::L.stage_bytes, Block::full(turn));
+        barrier_arrive_expect(Block::full(turn), Bytes);
+        bulk_copy(Block::slot(turn), source, Bytes, Block::full(turn));
       } else {
         barrier_arrive(Block::full(turn));
       }
-      source += State::L.stage_bytes;
+      source += Bytes;
     }
   }
   PHITUNE_DEVICE void pass_state() {
     PHITUNE_NO_UNROLL
-    for (int stage = 0; stage < State::L.stage_count; ++stage, ++turn) {
+    for (int stage = 0; stage < Block::state_stages(); ++stage, ++turn) {
       barrier_wait(Block::empty(turn), Block::phase_of(turn) ^ 1);
       barrier_arrive(Block::full(turn));
     }

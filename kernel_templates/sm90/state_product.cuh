@@ -11,6 +11,13 @@
 
 namespace phitune::sm90 {
 
+/// The first N of more registers.
+template <int N, int M>
+PHITUNE_DEVICE float (&first(float (&r)[M]))[N] {
+  static_assert(N <= M);
+  return *reinterpret_cast<float(*)[N]>(&r);
+}
+
 /// Which rows of its block's queries a thread has.
 template <int MTiles>
 struct QueryRows {
@@ -28,8 +35,7 @@ struct GroupedStateProduct : QueryRows<C.m_tiles> {
   static constexpr int feature_pairs = C.d_tile / 2;
   static constexpr int lower_degree = C.p - 2;  // scalars of a tuple besides its last feature
   static constexpr int batches = C.steps / C.batch;
-  static constexpr int accumulators = C.columns / 2;
-  using Accumulators = float[C.m_tiles][accumulators];
+  using Accumulators = float[C.m_tiles][C.accumulated / 2];
 
   static_assert(C.p >= 2 && C.d % C.d_tile == 0 && C.d % 16 == 0 && C.d <= 128, "table entries are byte offsets in one byte");
   static_assert(L.rows % (8 * C.d_tile) == 0 && C.steps % L.group_steps == 0 && L.rows % (C.steps * 16) == 0);
@@ -121,9 +127,10 @@ struct GroupedStateProduct : QueryRows<C.m_tiles> {
   }
 
   /// acc += phi(q) S. `queries` is the thread's first row in the query tile. `ring` has const char* stage(int), void wait(int) for a stage
-  /// to be full, and void release(int) when all products with it are done; stages are numbered from 0. Nothing is in flight afterwards.
-  template <class Ring>
-  PHITUNE_DEVICE static void multiply(Accumulators& acc, const char* queries, const u32* table, const Ring& ring) {
+  /// to be full, and void release(int) when all products with it are done; stages are numbered from 0. `start_others(first)` may start other
+  /// products behind these, with `Others` stages from number `first` on, and releases the stage before each. Nothing is in flight afterwards.
+  template <int Others, class Ring, class Start>
+  PHITUNE_DEVICE static void multiply(Accumulators& acc, const char* queries, const u32* table, const Ring& ring, const Start& start_others) {
     // What the next group needs is read before the products of this one are waited for, and its entry of the table a group earlier still.
     Tuples tuples;
     Base bases[2];
@@ -168,7 +175,7 @@ struct GroupedStateProduct : QueryRows<C.m_tiles> {
         for (int k = 0; k < C.batch; ++k) {
           PHITUNE_UNROLL
           for (int m = 0; m < C.m_tiles; ++m)
-            wgmma_bf16<C.columns, true>(acc[m], a[k][m], state.at((batch * C.batch + k) * L.step_bytes), true);
+            wgmma_bf16<C.columns, true>(first<C.columns / 2>(acc[m]), a[k][m], state.at((batch * C.batch + k) * L.step_bytes), true);
         }
         wgmma_commit();
         // The batch before is done: its fragments may be overwritten, and if it was a stage's last, the stage.
@@ -176,10 +183,11 @@ struct GroupedStateProduct : QueryRows<C.m_tiles> {
         if (batch == 0 && stage > 0) ring.release(stage - 1);
       }
     }
+    if constexpr (Others > 0) start_others(L.stage_count);
     wgmma_wait<0>();
     PHITUNE_UNROLL
     for (int m = 0; m < C.m_tiles; ++m) settle(acc[m]);
-    ring.release(L.stage_count - 1);
+    ring.release(L.stage_count + Others - 1);
   }
 };
 
@@ -189,6 +197,7 @@ template <StateProductConfig C>
 struct WideStateProduct : QueryRows<C.m_tiles> {
   using QueryRows<C.m_tiles>::thread_rows, QueryRows<C.m_tiles>::row_offset;
   static constexpr StateProductLayout L = state_product_layout(C);
+  static_assert(C.accumulated == C.columns);
   static constexpr int accumulators = C.columns / 2, tiles = C.d / C.d_tile, tile_bytes = C.d_tile * 2;
   using Accumulators = float[C.m_tiles][accumulators];
   using Products = float[C.m_tiles][L.product_columns / 2];
@@ -249,9 +258,10 @@ struct WideStateProduct : QueryRows<C.m_tiles> {
     form(next, at);
   }
 
-  /// As above.
-  template <class Ring>
-  PHITUNE_DEVICE static void multiply(Accumulators& acc, const char* queries, const u32*, const Ring& ring) {
+  /// As above, with nothing behind it.
+  template <int Others, class Ring, class Start>
+  PHITUNE_DEVICE static void multiply(Accumulators& acc, const char* queries, const u32*, const Ring& ring, const Start&) {
+    static_assert(Others == 0);
     Walk at{.queries = queries, .low = 0, .high = 0, .stage = 0, .in_stage = 0, .pair = {}, .state = {}};
     PHITUNE_NO_UNROLL
     for (int last = 0; last < tiles; ++last) {

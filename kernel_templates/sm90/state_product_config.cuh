@@ -8,6 +8,7 @@ namespace phitune::sm90 {
 struct StateProductConfig {
   int d, p, d_tile;
   int columns;  // of a state row, R
+  int accumulated;  // columns of the accumulators: R, and the denominator's where that is a matrix
   int m_tiles;  // 64-row query tiles per warpgroup
   int steps;    // k16 steps of the state in one stage of the ring
   int batch;    // k16 steps of phi(q) that are formed at once, while the batch before is multiplied

@@ -36,11 +36,14 @@ class UpdateScan {
                                           .vector = 8,
                                           .in_place = true,
                                           .cores = true};
-  // An octet's vectors of 8 columns: those of the values, then those of the denominators. A piece is 32 of either kind, for all chunks.
+  // An octet's vectors of 8 columns: those of the values, then those of the denominators. A piece is 32 of either kind, for all chunks. Those of
+  // a head's values come before those of its denominators. A denominator matrix is written with the last slice.
   static constexpr int octet_vectors = L.columns, octet_values = L.value_columns, octet_denominators = octet_vectors - octet_values;
   static constexpr int slice_octets = L.slices == 1 ? L.rows / 8 : L.block_octets;  // (of the last slice fewer may exist)
-  static constexpr int value_pieces = ceil_div(slice_octets * octet_values, 32), denominator_pieces = ceil_div(slice_octets * octet_denominators, 32);
-  static constexpr int pieces = value_pieces + denominator_pieces;
+  static constexpr int value_pieces = ceil_div(L.rows / 8 * octet_values, 32);
+  static constexpr int denominator_pieces = C.matrix() ? C.d * C.d / 4 / 32 : ceil_div(L.rows / 8 * octet_denominators, 32);
+  static constexpr int pieces = value_pieces + denominator_pieces;  // of a head
+  static_assert(slice_octets * octet_values % 32 == 0 && slice_octets * octet_denominators % 32 == 0, "a piece is of one slice");
   static constexpr i64 matrix_bytes = static_cast<i64>(L.rows) * L.columns * 2;
   // Chunks that are read at once, and groups of them that are on their way.
   static constexpr int at_once = 4, groups = C.scan_depth / at_once;
@@ -86,7 +89,7 @@ class UpdateScan {
 
   /// The other warps, `warp_index` from 0: all pieces of a warp, one after another. Updates are read ahead, across the ends of pieces.
   PHITUNE_DEVICE void scan(int warp_index) const {
-    const int count = args.b * args.hk * L.slices * pieces, warps = grid_size_x() * scanning_warps;
+    const int count = args.b * args.hk * pieces, warps = grid_size_x() * scanning_warps;
     char* const slots = shared_memory() + L.scan_at + (warp_index * C.scan_depth * 32 + lane()) * 16;
     // (Neighbouring pieces to different blocks.)
     const int first = warp_index * grid_size_x() + block_index_x();
@@ -99,10 +102,18 @@ class UpdateScan {
     int turn = 0;
     PHITUNE_NO_UNROLL
     for (int piece = first; piece < count; piece += warps) {
-      if (piece % pieces < value_pieces)
-        scan_piece<ScanPart::values>(piece, turn, ahead, slots, count);
-      else
-        scan_piece<ScanPart::denominators>(piece, turn, ahead, slots, count);
+      if (of_values(piece)) {
+        const int found = vector_of(piece);
+        ScannedVector<scan_config, ScanPart::values> vector(args, head_of(piece), found < vectors ? found : 0);
+        scan_piece(vector, piece, found < vectors, turn, ahead, slots, count);
+      } else if (C.ones()) {
+        const int found = vector_of(piece);
+        ScannedVector<scan_config, ScanPart::denominators> vector(args, head_of(piece), found < vectors ? found : octet_values);
+        scan_piece(vector, piece, found < vectors, turn, ahead, slots, count);
+      } else if (C.matrix()) {
+        ScannedDenominators<scan_config> vector(args, head_of(piece), item_of(piece));
+        scan_piece(vector, piece, true, turn, ahead, slots, count);
+      }
     }
   }
 
@@ -113,17 +124,21 @@ class UpdateScan {
   /// Counters of the chunks of a slice: how many of its works are written.
   PHITUNE_DEVICE u32* counters(int head, int slice) const { return args.progress + static_cast<i64>(head * L.slices + slice) * args.chunks; }
 
-  PHITUNE_DEVICE static int head_of(int piece) { return piece / pieces / L.slices; }
-  PHITUNE_DEVICE static int slice_of(int piece) { return piece / pieces % L.slices; }
+  PHITUNE_DEVICE static int head_of(int piece) { return piece / pieces; }
+  PHITUNE_DEVICE static bool of_values(int piece) { return piece % pieces < value_pieces; }
+  /// The lane's item among a head's vectors of values, or of denominators.
+  PHITUNE_DEVICE static int item_of(int piece) { return (piece % pieces - (of_values(piece) ? 0 : value_pieces)) * 32 + lane(); }
   /// The lane's vector in a state; past the end where it has none.
   PHITUNE_DEVICE static int vector_of(int piece) {
-    const int in_slice = piece % pieces, octet = slice_of(piece) * slice_octets;
-    if (in_slice < value_pieces) {
-      const int item = in_slice * 32 + lane();
-      return (octet + item / octet_values) * octet_vectors + item % octet_values;
-    }
-    const int item = (in_slice - value_pieces) * 32 + lane();
-    return (octet + item / octet_denominators) * octet_vectors + octet_values + item % octet_denominators;
+    const int item = item_of(piece);
+    if (of_values(piece)) return item / octet_values * octet_vectors + item % octet_values;
+    constexpr int each = octet_denominators > 0 ? octet_denominators : 1;
+    return item / each * octet_vectors + octet_values + item % each;
+  }
+  PHITUNE_DEVICE static int slice_of(int piece) {
+    const int first = item_of(piece) - lane();
+    if (of_values(piece)) return first / (slice_octets * octet_values);
+    return C.matrix() ? L.slices - 1 : first / (slice_octets * (octet_denominators > 0 ? octet_denominators : 1));
   }
   static constexpr int vectors = L.rows / 8 * octet_vectors;
 
@@ -131,12 +146,20 @@ class UpdateScan {
   struct Ahead {
     int piece, chunk, there;  // there: chunks of the piece whose updates are written
     const char* source;
+    int stride;  // from chunk to chunk
     const u32* counters;
   };
   PHITUNE_DEVICE void open(Ahead& ahead, int piece) const {
-    const int vector = vector_of(piece);
     ahead.piece = piece, ahead.chunk = 0, ahead.there = 0;
-    ahead.source = static_cast<const char*>(args.state) + head_of(piece) * args.chunks * matrix_bytes + (vector < vectors ? vector : 0) * 16;
+    if (C.matrix() && !of_values(piece)) {
+      ahead.stride = C.d * C.d * 4;
+      ahead.source = static_cast<const char*>(args.state_z) + denominator_vector(item_of(piece), C.d).byte(C.d);
+    } else {
+      const int vector = vector_of(piece);
+      ahead.stride = static_cast<int>(matrix_bytes);
+      ahead.source = static_cast<const char*>(args.state) + (vector < vectors ? vector : 0) * 16;
+    }
+    ahead.source += static_cast<i64>(head_of(piece)) * args.chunks * ahead.stride;
     ahead.counters = counters(head_of(piece), slice_of(piece));
   }
   /// Starts to read the updates of the next chunks of a piece, once they are written. One group of copies, even where there is none.
@@ -150,7 +173,7 @@ class UpdateScan {
         copy<true>(ahead, slot, at_once);
       else
         copy<false>(ahead, slot, needed - ahead.chunk);
-      ahead.source += at_once * matrix_bytes;
+      ahead.source += at_once * static_cast<i64>(ahead.stride);
       ahead.chunk += at_once;
       if (ahead.chunk >= args.chunks) {
         ahead.piece += grid_size_x() * scanning_warps;
@@ -163,16 +186,14 @@ class UpdateScan {
   PHITUNE_DEVICE static void copy(const Ahead& ahead, char* slot, int chunks) {
     PHITUNE_UNROLL
     for (int i = 0; i < at_once; ++i) {
-      if (All || i < chunks) cp_async_16(slot + i * 512, ahead.source + i * matrix_bytes, true);
+      if (All || i < chunks) cp_async_16(slot + i * 512, ahead.source + i * static_cast<i64>(ahead.stride), true);
     }
   }
 
-  template <ScanPart P>
-  PHITUNE_DEVICE void scan_piece(int piece, int& turn, Ahead& ahead, char* slots, int count) const {
-    using Vector = ScannedVector<scan_config, P>;
-    const int found = vector_of(piece), needed = update.chunks_needed();
-    const bool mine = found < vectors;
-    Vector vector(args, head_of(piece), mine ? found : P == ScanPart::values ? 0 : octet_values);
+  /// One piece. `mine`: the lane has a vector of it.
+  template <class Vector>
+  PHITUNE_DEVICE void scan_piece(Vector& vector, int piece, bool mine, int& turn, Ahead& ahead, char* slots, int count) const {
+    const int needed = update.chunks_needed();
     F2 gate{};
     float decays = 1.0f;  // lane i: of the chunk i after the last multiple of 32
     PHITUNE_NO_UNROLL
@@ -247,7 +268,7 @@ PHITUNE_DEVICE void update_scan(const Args& args) {
       kernel.scan(index);
   } else if (warp() >= Kernel::L.consumers / 32) {
     registers_decrease<C.loader_registers>();
-    update.load();
+    UpdateLoader<C>(args).load();
   } else {
     registers_increase<C.consumer_registers>();
     kernel.multiply();

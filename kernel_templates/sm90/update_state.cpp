@@ -29,12 +29,14 @@ std::int64_t loader_registers(const StageProblem& s, const Config& c) {
 }
 
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
+bool has_matrix(const StageProblem& s) { return has_denominator_matrix(s.problem, s.shape.path); }
+std::int64_t columns(const StageProblem& s) { return state_columns(s.problem, s.shape.path); }
 std::int64_t threads(const StageProblem& s, const Config& c) { return (c.at("warpgroups") + (scans(s) ? 2 : 1)) * 128; }
 std::int64_t abreast(const StageProblem& s) { return has_wide_rows(s) ? s.shape.d_tile : 1; }
 
 // Accumulators, fragments being formed and multiplied, tuples and features of this step and the next (struct Features).
 std::int64_t needed_registers(const StageProblem& s, const Config& c) {
-  return c.at("m_tiles") * abreast(s) * state_columns(s.problem) / 2 + 2 * 8 + 24 + other_consumer_registers;
+  return c.at("m_tiles") * abreast(s) * columns(s) / 2 + 2 * 8 + 24 + other_consumer_registers;
 }
 
 // What the warpgroups that multiply and scan may have once the loading one has given its share away.
@@ -75,7 +77,7 @@ UpdateStateConfig kernel_config(const StageProblem& s, const Config& c) {
 // As update_state_layout counts them, from the knobs alone that a constraint on it declares.
 std::int64_t shared_bytes(const StageProblem& s, const Config& c) {
   const std::int64_t tile = c.at("token_tile"), keys = tile * s.problem.d * 2, row_bytes = abreast(s) * s.problem.e * 2;
-  const std::int64_t panel_row = std::min<std::int64_t>(128, row_bytes), panels = row_bytes / panel_row + (has_sum(s) ? 1 : 0);
+  const std::int64_t panel_row = std::min<std::int64_t>(128, row_bytes), panels = row_bytes / panel_row + (has_sum(s) && !has_matrix(s) ? 1 : 0);
   const std::int64_t gates = s.problem.gated ? ((tile + 4) * 8 + 127) / 128 * 128 : 0;
   const std::int64_t raw_values = has_wide_rows(s) ? tile * s.problem.e * 2 : 0;
   const std::int64_t scanned = scans(s) ? scan_depth * scanning_threads * 16 : 0;
@@ -84,8 +86,13 @@ std::int64_t shared_bytes(const StageProblem& s, const Config& c) {
 
 std::int64_t block_rows(const Config& c) { return c.at("warpgroups") * c.at("m_tiles") * 64; }
 std::int64_t row_blocks(const StageProblem& s, const Config& c) {
-  return update_row_blocks(static_cast<int>(s.problem.d), static_cast<int>(s.problem.p), static_cast<int>(s.shape.d_tile),
-                           static_cast<int>(block_rows(c)));
+  UpdateStateConfig k{};
+  k.d = static_cast<int>(s.problem.d), k.e = static_cast<int>(s.problem.e), k.p = static_cast<int>(s.problem.p);
+  k.d_tile = static_cast<int>(s.shape.d_tile), k.sum = has_sum(s);
+  k.warpgroups = static_cast<int>(c.at("warpgroups")), k.m_tiles = static_cast<int>(c.at("m_tiles"));
+  // (Constraints are shown a part of a config: without a token tile, the most usual one.)
+  k.token_tile = static_cast<int>(c.has("token_tile") ? c.at("token_tile") : 64);
+  return update_row_blocks(k);
 }
 
 std::int64_t works(const StageProblem& s, const Config& c) {
@@ -95,7 +102,7 @@ std::int64_t works(const StageProblem& s, const Config& c) {
 
 // What the scanning warps share: 32 vectors of 8 columns each of one head's state, for all of its chunks.
 std::int64_t scan_pieces(const StageProblem& s) {
-  const std::int64_t vectors = s.rows() / 8 * state_columns(s.problem);
+  const std::int64_t vectors = s.rows() / 8 * columns(s) + (has_matrix(s) ? s.problem.d * s.problem.d / 4 : 0);
   return scans(s) ? s.problem.b * s.problem.hk * ((vectors + 31) / 32) : 0;
 }
 

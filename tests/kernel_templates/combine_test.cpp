@@ -29,7 +29,7 @@ void check(int b, int t, int hq, int hk, int chunk, Layout layout) {
                   .layout = layout};
   const PlanShape shape{.fusion = Fusion::materialized, .chunk = chunk, .d_tile = 16, .partial = dtype_of(C.partial)};
   const StageProblem s{p, shape, Stage::combine, Path::sm80};
-  const std::int64_t columns = state_columns(p), padded = s.chunks() * chunk, rows = std::int64_t{b} * hq;
+  const std::int64_t columns = state_columns(p, Path::sm80), padded = s.chunks() * chunk, rows = std::int64_t{b} * hq;
   Array partial(C.partial, rows * t * C.e), row_sum(Storage::fp32, rows * t), inter(Storage::fp32, rows * padded * columns);
   Array gates(Storage::fp32, std::int64_t{b} * hk * t * 2), y(C.output, rows * t * C.e);
   partial.fill_normal(rng), inter.fill_normal(rng);

@@ -312,11 +312,15 @@ TEST(GlobalMemory, MovesSixteenAlignedBytes) {
   for (unsigned i = 0; i < 128; ++i) from.as<u32>()[i] = i;
   one_warp(0, [&] {
     const U4 value = lane() % 2 == 0 ? load_global_16(from.as<U4>() + lane()) : load_global_16_streaming(from.as<U4>() + lane());
-    store_global_16(to.as<U4>() + lane(), value);
+    if (lane() % 3 == 0)
+      store_global_16(to.as<U4>() + lane(), value);
+    else
+      store_global_16_streaming(to.as<U4>() + lane(), value);
   });
   EXPECT_EQ(std::memcmp(from.data(), to.data(), from.bytes()), 0);
   EXPECT_THROW(one_warp(0, [&] { (void)load_global_16(from.as<char>() + 8); }), host::LaunchError);
   EXPECT_THROW(one_warp(0, [&] { store_global_16(to.as<char>() + 4, {}); }), host::LaunchError);
+  EXPECT_THROW(one_warp(0, [&] { store_global_16_streaming(to.as<char>() + 4, {}); }), host::LaunchError);
 }
 
 TEST(LdmatrixRows, RefusesRowsOutsideSharedMemory) {

@@ -199,6 +199,7 @@ class PlanRun {
     args_.update = exact(w.update);
     args_.update_z = static_cast<float*>(exact(w.update_z));
     args_.state = w.state_aliases_update ? args_.update : exact(w.state);
+    args_.state_z = !has_denominator_matrix(problem_, case_.shape.path) ? nullptr : w.state_aliases_update ? args_.update_z : exact(w.state_z);
     args_.progress = static_cast<unsigned*>(exact(w.progress));
     if (w.progress > 0) std::memset(args_.progress, 0, static_cast<std::size_t>(w.progress));
     args_.phi_k = exact(w.phi_k);

@@ -42,14 +42,36 @@ StageProblem stage_problem(const ScanConfig& c, const Tokens& run) {
 
 Config config_of(const ScanConfig& c) { return {{"threads", c.threads}, {"unroll", c.unroll}, {"vector", c.vector}}; }
 
+/// Denominators of degree 2 in cores are a matrix Z beside S. (Not ScanConfig's own word for it, which is under test.)
+constexpr bool has_matrix(const ScanConfig& c) { return c.cores && c.sum && c.p == 2; }
+/// Columns of a state row in memory, and how many of them one value each is expected of: denominators in columns are one.
+constexpr int columns_of(const ScanConfig& c) { return c.sum && !has_matrix(c) ? c.e + 8 : c.e; }
+constexpr int width_of(const ScanConfig& c) { return c.sum && !has_matrix(c) ? c.e + 1 : c.e; }
+/// Floats of update_z for one chunk.
+constexpr int shares_of(const ScanConfig& c) { return has_matrix(c) ? c.d * c.d : c.rows; }
+
 /// Where a matrix keeps (row, column), and update_z a row.
 std::int64_t row_at(const ScanConfig& c, std::int64_t block, int row) {
   return block * c.rows + (c.cores ? core_position(row, c.p, c.d_tile) : row);
 }
 std::int64_t element_at(const ScanConfig& c, std::int64_t block, int row, int column) {
-  const int columns = c.sum ? c.e + 8 : c.e;
+  const int columns = columns_of(c);
   if (!c.cores) return (block * c.rows + row) * columns + column;
   return block * c.rows * columns + core_element(core_position(row, c.p, c.d_tile), column, columns);
+}
+/// Where update_z keeps an entry of what a chunk adds to Z, and a Z of bf16 in the same memory a part of one.
+std::int64_t share_at(const ScanConfig& c, std::int64_t block, int feature, int other) {
+  return block * c.d * c.d + denominator_share(feature, other, c.d);
+}
+double part_of(const ScanConfig& c, const Array& z, std::int64_t block, int feature, int other, int part) {
+  const auto* bits = static_cast<const u16*>(z.data());
+  return bf16_to_float(bits[block * 2 * c.d * c.d + denominator_element(feature, other, part, c.d)]);
+}
+/// The monomial of two features: both orders are one entry of a canonical state.
+int entry_of(int feature, int other) {
+  tspow::Indices x;
+  x.i[0] = feature, x.i[1] = other;
+  return static_cast<int>(tspow::exact_index(x, 2));
 }
 
 /// Everything a scan reads and writes. Canonical states hold [entry][e + 1] per head.
@@ -57,11 +79,11 @@ struct Buffers {
   Buffers(const ScanConfig& c, const Tokens& run, std::uint64_t seed)
       : heads(run.b * run.hk),
         chunks(ceil_div(run.t, run.chunk)),
-        columns(c.sum ? c.e + 8 : c.e),
+        columns(columns_of(c)),
         entries(static_cast<int>(tspow::rows(c.d, c.p, 1))),
         gates(Storage::fp32, std::int64_t{heads} * run.t * 2),
         update(c.update, std::int64_t{heads} * chunks * c.rows * columns),
-        z(Storage::fp32, std::int64_t{heads} * chunks * c.rows),
+        z(Storage::fp32, std::int64_t{heads} * chunks * shares_of(c)),
         state(c.state, std::int64_t{heads} * chunks * c.rows * columns),
         initial(Storage::fp32, std::int64_t{heads} * entries * (c.e + 1)),
         final(Storage::fp32, std::int64_t{heads} * entries * (c.e + 1)) {
@@ -92,9 +114,11 @@ struct Buffers {
       for (int row = 0; row < c.rows; ++row) {
         const double* from = &moments[static_cast<std::size_t>(tspow::exact_index(tspow::decode(row, c.p, c.d_tile), c.p)) * (c.e + 1)];
         for (int n = 0; n < c.e; ++n) update.set(element_at(c, block, row, n), from[n]);
-        if (c.sum && !c.z_in_update) z.set(row_at(c, block, row), from[c.e]);
+        if (c.sum && !c.z_in_update && !has_matrix(c)) z.set(row_at(c, block, row), from[c.e]);
         if (c.sum && c.z_in_update) update.set(element_at(c, block, row, c.e), from[c.e]);
       }
+      for (int i = 0; has_matrix(c) && i < c.d; ++i)
+        for (int j = 0; j < c.d; ++j) z.set(share_at(c, block, i, j), moments[static_cast<std::size_t>(entry_of(i, j)) * (c.e + 1) + c.e]);
     }
   }
 
@@ -107,14 +131,34 @@ struct Buffers {
   Array gates, update, z, state, initial, final;
 };
 
-/// What the scan should give: S as [head][chunk][row][e + 1] with the factor applied, final states as [head][entry][e + 1].
+/// What the scan should give: S as [head][chunk][row][width] with the factor applied, Z where there is one as [head][chunk][d][d] likewise,
+/// final states as [head][entry][e + 1].
 struct Expected {
-  std::vector<double> states, finals;
+  std::vector<double> states, matrices, finals;
 };
 
+void recurrence_of_matrix(const ScanConfig& c, const Tokens& run, const Buffers& in, double scale, Expected& out) {
+  out.matrices.resize(static_cast<std::size_t>(in.heads) * in.chunks * c.d * c.d);
+  for (int head = 0; head < in.heads; ++head) {
+    for (int i = 0; i < c.d; ++i) {
+      for (int j = 0; j < c.d; ++j) {
+        const std::int64_t entry = (std::int64_t{head} * in.entries + entry_of(i, j)) * (c.e + 1) + c.e;
+        double sum = c.initial_state ? in.initial.at(entry) : 0;
+        for (int chunk = 0; chunk < in.chunks; ++chunk) {
+          const std::int64_t block = std::int64_t{head} * in.chunks + chunk;
+          out.matrices[static_cast<std::size_t>((block * c.d + i) * c.d + j)] = sum * scale * scale;
+          sum = sum * (c.gated ? in.decay(run, head, chunk) : 1.0) + in.z.at(share_at(c, block, i, j));
+        }
+        out.finals[static_cast<std::size_t>(entry)] = sum;
+      }
+    }
+  }
+}
+
 Expected recurrence(const ScanConfig& c, const Tokens& run, const Buffers& in, double scale) {
-  const int width = c.sum ? c.e + 1 : c.e;
+  const int width = width_of(c);
   Expected out{std::vector<double>(static_cast<std::size_t>(in.heads) * in.chunks * c.rows * width),
+               {},
                std::vector<double>(static_cast<std::size_t>(in.heads) * in.entries * (c.e + 1), 0.0)};
   for (int head = 0; head < in.heads; ++head) {
     for (int row = 0; row < c.rows; ++row) {
@@ -134,6 +178,7 @@ Expected recurrence(const ScanConfig& c, const Tokens& run, const Buffers& in, d
       }
     }
   }
+  if (has_matrix(c)) recurrence_of_matrix(c, run, in, scale, out);
   return out;
 }
 
@@ -143,7 +188,7 @@ std::vector<double> written_states(const ScanConfig& c, const Buffers& in, const
   for (std::int64_t i = 0; i < std::int64_t{in.heads} * in.chunks * c.rows; ++i) {
     const auto at = [&](int n) { return state.at(element_at(c, i / c.rows, static_cast<int>(i % c.rows), n)); };
     for (int n = 0; n < c.e; ++n) out.push_back(at(n));
-    if (!c.sum) continue;
+    if (columns_of(c) == c.e) continue;
     double z = 0;
     for (int n = c.e; n < c.e + 8; ++n) z += at(n);
     out.push_back(z);
@@ -166,6 +211,35 @@ double largest_rounding(const std::vector<double>& values) {
   return largest == 0 ? 0 : std::ldexp(largest, -8) / std::sqrt(squares / static_cast<double>(values.size()));
 }
 
+/// Z: an entry's two bf16 together lack at most 2^-17 of it, the first of them alone at most 2^-8.
+void check_matrices(const ScanConfig& c, const Array& z, const std::vector<double>& expected) {
+  double squares = 0;
+  for (const double x : expected) squares += x * x;
+  const double single = 2e-6 * std::sqrt(squares / static_cast<double>(expected.size()));  // of fp32 sums and their decay
+  for (std::size_t n = 0; n < expected.size(); ++n) {
+    const auto block = static_cast<std::int64_t>(n) / (c.d * c.d);
+    const int i = static_cast<int>(n) / c.d % c.d, j = static_cast<int>(n) % c.d;
+    const double rounded = part_of(c, z, block, i, j, 0), rest = part_of(c, z, block, i, j, 1);
+    ASSERT_NEAR(rounded + rest, expected[n], std::ldexp(std::fabs(expected[n]), -17) + single)
+        << "entry " << i << ", " << j << " of block " << block;
+    ASSERT_NEAR(rounded, expected[n], std::ldexp(std::fabs(expected[n]), -8) + single)
+        << "entry " << i << ", " << j << " of block " << block;
+  }
+}
+
+/// Scans `in`, in place where the pipeline has it so; the NaNs of S beside U show a read of what was not written.
+template <ScanConfig C>
+void run_scan(const Tokens& run, const Buffers& in, double scale, std::uint64_t seed) {
+  const Array& state = C.z_in_update ? in.state : in.update;
+  Args args;
+  args.gates = in.gates.floats(), args.update = in.update.data(), args.update_z = C.z_in_update ? nullptr : in.z.floats();
+  args.state = state.data(), args.initial_state = in.initial.floats(), args.final_state = in.final.floats();
+  if (has_matrix(C)) args.state_z = in.z.data();
+  args.b = run.b, args.t = run.t, args.hq = args.hk = run.hk, args.chunk = run.chunk, args.chunks = in.chunks;
+  args.scale = static_cast<float>(scale);
+  kernel_test::run_on_host(scan_template().launch(stage_problem(C, run), config_of(C)), [&] { scan<C>(args); }, {.seed = seed});
+}
+
 template <ScanConfig Choice>
 void check(const Tokens& run) {
   static constexpr ScanConfig C = with_rows(Choice);
@@ -178,18 +252,14 @@ void check(const Tokens& run) {
   const Buffers in(C, run, seed);
   const double scale = 0.25;
   const Expected expected = recurrence(C, run, in, scale);
-  // In place where the pipeline has it so; the NaNs of S beside U show a read of what was not written.
-  const Array& state = C.z_in_update ? in.state : in.update;
-  Args args;
-  args.gates = in.gates.floats(), args.update = in.update.data(), args.update_z = C.z_in_update ? nullptr : in.z.floats();
-  args.state = state.data(), args.initial_state = in.initial.floats(), args.final_state = in.final.floats();
-  args.b = run.b, args.t = run.t, args.hq = args.hk = run.hk, args.chunk = run.chunk, args.chunks = in.chunks;
-  args.scale = static_cast<float>(scale);
-  kernel_test::run_on_host(scan_template().launch(problem, config_of(C)), [&] { scan<C>(args); }, {.seed = seed});
+  run_scan<C>(run, in, scale, seed);
 
-  const std::vector<double> states = written_states(C, in, state);
-  EXPECT_LT(kernel_test::relative_error(states, expected.states), 1e-5 + (C.state == Storage::bf16 ? largest_rounding(expected.states) : 0));
-  if (C.sum) {
+  const std::vector<double> states = written_states(C, in, C.z_in_update ? in.state : in.update);
+  EXPECT_LT(kernel_test::relative_error(states, expected.states),
+            1e-5 + (C.state == Storage::bf16 ? largest_rounding(expected.states) : 0));
+  if (has_matrix(C)) {
+    check_matrices(C, in.z, expected.matrices);
+  } else if (C.sum) {
     // Near fp32 whatever the state's type: two bf16 terms would give up to 2e-5.
     EXPECT_LT(kernel_test::relative_error(denominators(C, states), denominators(C, expected.states)), 5e-6);
   }
@@ -232,6 +302,14 @@ constexpr ScanConfig tuned(int threads, int unroll, int vector, ScanConfig c) {
 }
 constexpr ScanConfig plain(ScanConfig c) {
   c.gated = c.sum = false;
+  return c;
+}
+constexpr ScanConfig ungated(ScanConfig c) {
+  c.gated = false;
+  return c;
+}
+constexpr ScanConfig with_features(int d, ScanConfig c) {
+  c.d = d;
   return c;
 }
 constexpr ScanConfig materialized(ScanConfig c) {
@@ -290,12 +368,53 @@ TEST(Scan, MaterializedUpdatesBringTheirDenominators) {
 
 TEST(Scan, StatesInCoreMatricesAreTheSameStates) {
   const Tokens run{.b = 2, .t = 300, .hk = 2, .chunk = 64};
+  check<in_cores(plain(of(2, 2, 32)))>(run);
+  check<in_cores(with_states(true, true, plain(of(2, 8, 16))))>(run);
+  check<in_cores(with_states(true, true, plain(of(3, 4, 16))))>(run);
+}
+
+// Of other degrees than 2 denominators stay columns, in cores too.
+TEST(Scan, ColumnsOfDenominatorsInCoreMatrices) {
+  const Tokens run{.b = 2, .t = 300, .hk = 2, .chunk = 64};
+  check<in_cores(with_states(false, true, of(4, 2, 16)))>(run);
+  check<in_cores(with_states(true, true, of(4, 4, 32)))>(run);
+  check<in_cores(tuned(256, 4, 4, with_states(true, false, of(4, 2, 16))))>(run);
+}
+
+TEST(Scan, DenominatorsOfDegreeTwoInCoreMatricesAreAMatrix) {
+  const Tokens run{.b = 2, .t = 300, .hk = 2, .chunk = 64};
   check<in_cores(of(2, 2, 32))>(run);
   check<in_cores(of(2, 16, 64))>(run);
   check<in_cores(tuned(256, 4, 4, of(2, 4, 16)))>(run);
   check<in_cores(with_states(true, true, of(2, 8, 16)))>(run);
-  check<in_cores(with_states(true, true, plain(of(3, 4, 16))))>(run);
-  check<in_cores(with_states(false, true, of(4, 2, 16)))>(run);
+  // Several times sixteen features, whose two parts take turns.
+  check<in_cores(with_features(32, ungated(of(2, 8, 16))))>(run);
+  check<in_cores(with_states(true, true, with_features(64, tuned(256, 1, 8, of(2, 4, 16)))))>(run);
+  check<in_cores(with_states(false, true, with_features(128, of(2, 16, 16))))>({.b = 1, .t = 130, .hk = 1, .chunk = 64});
+  for (const int t : {1, 64})
+    check<in_cores(with_states(true, true, tuned(128, 1, 8, of(2, 8, 16))))>({.b = 1, .t = t, .hk = 1, .chunk = 64});
+}
+
+// Sums of integers are exact in fp32, so each part can be said to the bit: the value rounded, and what it lacks, rounded.
+TEST(Scan, PartsOfADenominatorMatrixAreTheRoundedValueAndTheRest) {
+  static constexpr ScanConfig C = with_rows(in_cores(with_features(32, ungated(of(2, 8, 16)))));
+  const Tokens run{.b = 1, .t = 64 * 5, .hk = 2, .chunk = 64};
+  const std::uint64_t seed = kernel_test::test_seed();
+  const Buffers in(C, run, seed);
+  std::mt19937_64 rng(seed);
+  std::uniform_int_distribution<int> integer(-(1 << 20), 1 << 20);  // four of them: below 2^23
+  for (std::int64_t i = 0; i < in.z.size(); ++i) in.z.floats()[i] = static_cast<float>(integer(rng));
+  const Expected expected = recurrence(C, run, in, 0.25);
+  run_scan<C>(run, in, 0.25, seed);
+  for (std::size_t n = 0; n < expected.matrices.size(); ++n) {
+    const auto block = static_cast<std::int64_t>(n) / (C.d * C.d);
+    const int i = static_cast<int>(n) / C.d % C.d, j = static_cast<int>(n) % C.d;
+    const float value = static_cast<float>(expected.matrices[n]), rounded = bf16_to_float(float_to_bf16(value));
+    ASSERT_EQ(value, expected.matrices[n]);
+    ASSERT_EQ(part_of(C, in.z, block, i, j, 0), rounded) << "entry " << i << ", " << j << " of block " << block << " is " << value;
+    ASSERT_EQ(part_of(C, in.z, block, i, j, 1), bf16_to_float(float_to_bf16(value - rounded)))
+        << "entry " << i << ", " << j << " of block " << block << " is " << value;
+  }
 }
 
 // Recorded sources are found by their text, which must not change with what they do not use.

@@ -100,5 +100,81 @@ TEST(StateLayout, EveryElementHasItsPlaceAndBlocksOfEightByEightAreContiguous) {
   }
 }
 
+// ---- denominators of degree 2 ----
+
+// Kernels for products up to 128 wide and states of degree 2 are all that is made for a matrix; a state without denominators has none.
+TEST(DenominatorMatrix, IsOfStatesOfDegreeTwoWithDenominators) {
+  for (const int d : {16, 32, 64, 128}) {
+    EXPECT_TRUE(denominator_matrix(d, 2, true)) << "d " << d;
+    EXPECT_FALSE(denominator_matrix(d, 2, false)) << "d " << d;
+    for (const int p : {1, 3, 4}) EXPECT_FALSE(denominator_matrix(d, p, true)) << "d " << d << " p " << p;
+  }
+  EXPECT_FALSE(denominator_matrix(256, 2, true));
+}
+
+// The product with queries takes sixteen rows at a time: they must be sixteen features in turn, and all of one part, so that the same
+// queries multiply both parts of an entry.
+TEST(DenominatorMatrix, SixteenRowsAreSixteenFeaturesOfOnePartThenOfTheOther) {
+  for (const int d : {16, 32, 64, 128}) {
+    SCOPED_TRACE(testing::Message() << "d " << d);
+    std::vector<bool> taken(static_cast<std::size_t>(2 * d * d), false);
+    for (int feature = 0; feature < d; ++feature) {
+      for (const int part : {0, 1}) {
+        const int step = feature / 16 * 2 + part;
+        ASSERT_EQ(denominator_row(feature, part), step * 16 + feature % 16);
+        for (int other = 0; other < d; ++other) {
+          const int at = denominator_element(feature, other, part, d);
+          ASSERT_GE(at, 0);
+          ASSERT_LT(at, 2 * d * d);
+          ASSERT_FALSE(taken[static_cast<std::size_t>(at)]) << "feature " << feature << " other " << other << " part " << part;
+          taken[static_cast<std::size_t>(at)] = true;
+          // A step is a block of memory of its own, in core matrices.
+          ASSERT_EQ(at, step * 16 * d + core_element(feature % 16, other, d));
+        }
+      }
+    }
+  }
+}
+
+TEST(DenominatorMatrix, SharesHaveAPlaceEach) {
+  for (const int d : {16, 32, 64, 128}) {
+    SCOPED_TRACE(testing::Message() << "d " << d);
+    std::vector<bool> taken(static_cast<std::size_t>(d * d), false);
+    for (int feature = 0; feature < d; ++feature) {
+      for (int other = 0; other < d; ++other) {
+        const int at = denominator_share(feature, other, d);
+        ASSERT_GE(at, 0);
+        ASSERT_LT(at, d * d);
+        ASSERT_FALSE(taken[static_cast<std::size_t>(at)]) << "feature " << feature << " other " << other;
+        taken[static_cast<std::size_t>(at)] = true;
+      }
+    }
+  }
+}
+
+// A scan works in place, each thread on its own 16 bytes: what two neighbours read must be all that they then write.
+TEST(DenominatorMatrix, TwoVectorsAreTheSharesOfEightEntriesAndBothTheirParts) {
+  for (const int d : {16, 32, 64, 128}) {
+    std::set<int> vectors;
+    for (int item = 0; item < d * d / 4; ++item) {
+      SCOPED_TRACE(testing::Message() << "d " << d << " item " << item);
+      const DenominatorVector vector = denominator_vector(item, d);
+      const DenominatorVector pair = denominator_vector(item ^ 1, d);
+      ASSERT_EQ(vector.part, item % 2);
+      ASSERT_EQ(vector.feature, pair.feature);
+      ASSERT_EQ(vector.other, pair.other);
+      ASSERT_EQ(vector.other % 8, 0);
+      ASSERT_EQ(vector.byte(d) % 16, 0);
+      ASSERT_LT(vector.byte(d), d * d * 4);
+      vectors.insert(vector.byte(d));
+      for (int i = 0; i < 8; ++i)
+        ASSERT_EQ(denominator_element(vector.feature, vector.other + i, vector.part, d) * 2, vector.byte(d) + i * 2);
+      for (int i = 0; i < 4; ++i)
+        ASSERT_EQ(denominator_share(vector.feature, vector.other + vector.part * 4 + i, d) * 4, vector.byte(d) + i * 4);
+    }
+    ASSERT_EQ(vectors.size(), static_cast<std::size_t>(d * d / 4));
+  }
+}
+
 }  // namespace
 }  // namespace phitune

@@ -13,6 +13,7 @@ const Problem problem = Problem::parse("b2 t1000 hq8 hk2 d64 e32 p2 bf16 gated")
 const PlanShape fused{.fusion = Fusion::expand_mma, .chunk = 256, .d_tile = 8};
 const PlanShape scanned{.fusion = Fusion::update_scan, .chunk = 256, .d_tile = 8, .path = Path::sm90};
 const PlanShape unfused{.fusion = Fusion::materialized, .chunk = 256, .d_tile = 8};
+const PlanShape in_cores{.fusion = Fusion::expand_mma, .chunk = 256, .d_tile = 8, .path = Path::sm90};
 constexpr std::int64_t rows = 2304, columns = 40, chunks = 4;
 
 TEST(Workspace, QuadraticNeedsGatesAlone) {
@@ -35,12 +36,55 @@ TEST(Workspace, FusedStatesReplaceTheirUpdates) {
   alignas(256) static char base[1];
   bind_workspace(args, problem, fused, base);
   EXPECT_EQ(args.state, args.update);
+  EXPECT_EQ(args.state_z, nullptr) << "in rows denominators are columns of the state";
 }
 
-TEST(Workspace, ScannedStatesAreAllThereIsBesideCounters) {
+// Of degree 2 in core matrices: what chunks add to a denominator matrix gives way to the matrix, as their updates to states.
+TEST(Workspace, DenominatorMatricesReplaceTheirShares) {
+  const Workspace w = workspace_of(problem, in_cores);
+  EXPECT_EQ(w.update, 2 * 2 * chunks * rows * 32 * 2);
+  EXPECT_EQ(w.update_z, 2 * 2 * chunks * 64 * 64 * 4);
+  EXPECT_EQ(w.state + w.state_z, 0);
+  alignas(256) static char base[1];
+  Args args;
+  bind_workspace(args, problem, in_cores, base);
+  EXPECT_EQ(args.state, args.update);
+  EXPECT_EQ(args.state_z, args.update_z);
+}
+
+TEST(Workspace, NoDenominatorMatrixForOtherDegreesOrWithoutNormalisation) {
+  Problem quartic = problem, plain = problem;
+  quartic.d = quartic.e = 32, quartic.p = 4;
+  plain.normalisation = Normalisation::none;
+  EXPECT_TRUE(has_denominator_matrix(problem, Path::sm90));
+  EXPECT_EQ(state_columns(problem, Path::sm90), 32);
+  EXPECT_FALSE(has_denominator_matrix(problem, Path::sm80));
+  EXPECT_EQ(state_columns(problem, Path::sm80), columns);
+  EXPECT_FALSE(has_denominator_matrix(quartic, Path::sm90));
+  EXPECT_EQ(state_columns(quartic, Path::sm90), columns);
+  EXPECT_FALSE(has_denominator_matrix(plain, Path::sm90));
+  EXPECT_EQ(state_columns(plain, Path::sm90), 32);
+  for (const Problem& other : {quartic, plain}) {
+    for (const PlanShape& shape : {in_cores, scanned}) {
+      const std::int64_t states = 2 * 2 * chunks * state_rows(other.d, other.p, 8);
+      const std::int64_t sums = other.normalisation == Normalisation::sum && shape.fusion == Fusion::expand_mma ? states * 4 : 0;
+      const Workspace w = workspace_of(other, shape);
+      EXPECT_EQ(w.state_z, 0);
+      EXPECT_EQ(w.update_z, sums);
+      EXPECT_EQ(w.update + w.state, states * state_columns(other, Path::sm90) * 2);
+      alignas(256) static char base[1];
+      Args args;
+      bind_workspace(args, other, shape, base);
+      EXPECT_EQ(args.state_z, nullptr);
+    }
+  }
+}
+
+TEST(Workspace, ScannedStatesAndTheirDenominatorsAreAllThereIsBesideCounters) {
   for (const Fusion fusion : {Fusion::update_scan, Fusion::two_kernels}) {
     const Workspace w = workspace_of(problem, {.fusion = fusion, .chunk = 256, .d_tile = 8, .path = Path::sm90});
-    EXPECT_EQ(w.state, 2 * 2 * chunks * rows * columns * 2);
+    EXPECT_EQ(w.state, 2 * 2 * chunks * rows * 32 * 2);
+    EXPECT_EQ(w.state_z, 2 * 2 * chunks * 2 * 64 * 64 * 2);
     EXPECT_EQ(w.progress, 2 * 2 * chunks * (rows / 64) * 4);
     EXPECT_EQ(w.update + w.update_z, 0);
     EXPECT_EQ(w.partial + w.row_sum, fusion == Fusion::two_kernels ? 0 : 2 * 8 * 1000 * (32 * 2 + 4));
@@ -56,7 +100,7 @@ TEST(Workspace, NoDenominatorWithoutNormalisation) {
 }
 
 TEST(Workspace, BuffersLieOneAfterAnotherWithin) {
-  for (const PlanShape& shape : {fused, unfused, scanned}) {
+  for (const PlanShape& shape : {fused, unfused, in_cores, scanned}) {
     const Workspace w = workspace_of(problem, shape);
     Args args;
     char* const base = reinterpret_cast<char*>(0x10000);
@@ -67,8 +111,12 @@ TEST(Workspace, BuffersLieOneAfterAnotherWithin) {
       if (size > 0) buffers[static_cast<const char*>(p)] = size;
     };
     add(args.gates, w.gates), add(args.partial, w.partial), add(args.row_sum, w.row_sum), add(args.update, w.update);
-    add(args.update_z, w.update_z), add(args.phi_k, w.phi_k), add(args.phi_q, w.phi_q), add(args.v_aug, w.v_aug), add(args.inter, w.inter), add(args.progress, w.progress);
-    if (!w.state_aliases_update) add(args.state, w.state);
+    add(args.update_z, w.update_z), add(args.phi_k, w.phi_k), add(args.phi_q, w.phi_q), add(args.v_aug, w.v_aug), add(args.inter, w.inter),
+        add(args.progress, w.progress);
+    if (!w.state_aliases_update) add(args.state, w.state), add(args.state_z, w.state_z);
+    std::int64_t sum = 0;
+    for (const auto& buffer : buffers) sum += (buffer.second + 255) / 256 * 256;
+    EXPECT_EQ(sum, w.total()) << shape.text();
     const char* end = base;
     for (const auto& [start, size] : buffers) {
       EXPECT_GE(start, end);

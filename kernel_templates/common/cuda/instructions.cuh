@@ -109,6 +109,14 @@ PHITUNE_DEVICE void store_global_16(void* p, U4 v) {
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
+/// For data that is not read again before much else is: the first to leave the L2 cache.
+PHITUNE_DEVICE void store_global_16_streaming(void* p, U4 v) {
+  u64 policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  asm volatile("st.global.L2::cache_hint.v4.u32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "l"(policy)
+               : "memory");
+}
+
 // ---- matrices from shared memory (warp) ----
 
 /// Loads N 8x8 matrices of 16-bit elements. Lanes 8i..8i+7 give the 16-byte aligned rows of matrix i (for x2 lanes 0..15 count). Register i

@@ -128,6 +128,7 @@ inline void store_global_16(void* p, U4 v, const host::Where& where = host::Wher
   host::runtime->check_aligned(p, 16, {"store_global_16", where});
   std::memcpy(p, &v, sizeof v);
 }
+inline void store_global_16_streaming(void* p, U4 v, const host::Where& where = host::Where::current()) { store_global_16(p, v, where); }
 
 // ---- matrices from shared memory (warp) ----
 

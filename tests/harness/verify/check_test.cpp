@@ -76,6 +76,27 @@ TEST(Compare, StridedSumsOfTermsAreOneValueEach) {
   EXPECT_TRUE(verdict.ok) << verdict.reason;
 }
 
+// As in a denominator matrix, whose two parts of an entry are rows apart while values beside each other follow in runs.
+TEST(Compare, TermsThatLieApartAreOneValueTogether) {
+  Check check = row_of({11, 22, 33, 44});
+  check.rows[0].stride = 3;
+  check.rows[0].run = 2;
+  check.rows[0].sum_of = 2;
+  check.rows[0].sum_stride = 5;
+  // The reader refuses what lies behind: no more is read than the last value's last term.
+  std::vector<float> memory{1, 2, 99, 3, 4, 10, 20, 99, 30, 40};
+  const Verdict verdict = compare({check}, reader(memory));
+  EXPECT_TRUE(verdict.ok) << verdict.reason;
+  for (const std::size_t term : {0, 4, 5, 9}) {
+    const float right = memory[term];
+    memory[term] += 5;
+    EXPECT_FALSE(compare({check}, reader(memory)).ok) << "element " << term;
+    memory[term] = right;
+  }
+  memory[2] = memory[7] = 0;
+  EXPECT_TRUE(compare({check}, reader(memory)).ok) << "what lies between is not looked at";
+}
+
 TEST(Compare, InputsThatCancelAreMeasuredAgainstTheirTermsToo) {
   const std::vector<float> memory{1.5f, 0};
   EXPECT_FALSE(compare({row_of({1, 0})}, reader(memory)).ok);

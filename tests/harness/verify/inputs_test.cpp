@@ -1,6 +1,7 @@
 // Protects the agreement of the CPU with the device on every input, and the distributions that make them worth testing with.
 #include "harness/verify/inputs.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -69,8 +70,10 @@ TEST(Inputs, DeviceAndOracleAgreeOnEveryElement) {
 // Which memory holds the columns past e depends on the layout: the fill kernel, the oracle and state_layout.cuh must mean the same.
 TEST(Inputs, StatesInCoresKeepTheirColumnsApart) {
   StageProblem stage = small(Layout::bthd, Dtype::bf16);
-  stage.problem.p = 2, stage.problem.normalisation = Normalisation::sum, stage.problem.initial_state = false;
-  stage.shape.state = Dtype::bf16, stage.shape.path = Path::sm90;
+  // (Of degree 2 denominators are a matrix.)
+  stage.problem.b = 1, stage.problem.e = 16, stage.problem.p = 4;
+  stage.problem.normalisation = Normalisation::sum, stage.problem.initial_state = false;
+  stage.shape.state = Dtype::bf16, stage.shape.path = Path::sm90, stage.shape.d_tile = 2;
   const std::uint64_t seed = fresh_seed();
   const std::int64_t rows = stage.rows(), columns = stage.problem.e + 8;
   for (const Buffer buffer : {Buffer::update, Buffer::state}) {
@@ -83,17 +86,104 @@ TEST(Inputs, StatesInCoresKeepTheirColumnsApart) {
           const std::int64_t at =
               matrix * rows * columns + core_element(static_cast<int>(position), static_cast<int>(column), static_cast<int>(columns));
           const double filled = decode(Dtype::bf16, &memory[static_cast<std::size_t>(at)]), expected = input_value(tensor, at);
-          SCOPED_TRACE(testing::Message() << to_string(buffer) << " " << matrix << " position " << position << " column " << column);
-          ASSERT_TRUE(filled == expected || (std::isnan(filled) && std::isnan(expected))) << filled << " and " << expected;
+          const auto where = [&] { return fmt::format("{} {} position {} column {}", to_string(buffer), matrix, position, column); };
+          ASSERT_TRUE(filled == expected || (std::isnan(filled) && std::isnan(expected)))
+              << filled << " and " << expected << ", " << where();
           if (buffer == Buffer::update) {
-            ASSERT_EQ(std::isnan(filled), column >= stage.problem.e);
+            ASSERT_EQ(std::isnan(filled), column >= stage.problem.e) << where();
           } else {
             const bool before_all = matrix % stage.chunks() == 0;
-            ASSERT_EQ(filled == 0, before_all || column >= stage.problem.e + 3);
+            ASSERT_EQ(filled == 0, before_all || column >= stage.problem.e + 3) << where();
           }
         }
       }
     }
+  }
+}
+
+/// States in cores of degree 2 with denominators, as a stage that reads them has them.
+StageProblem matrix_stage(Stage reader, bool initial_state) {
+  StageProblem stage = small(Layout::bthd, Dtype::bf16);
+  stage.stage = reader, stage.path = Path::sm90;
+  stage.problem.d = 32, stage.problem.p = 2, stage.problem.normalisation = Normalisation::sum, stage.problem.initial_state = initial_state;
+  stage.shape.state = Dtype::bf16, stage.shape.path = Path::sm90;
+  return stage;
+}
+
+// The fill kernel, the oracle and state_layout.cuh must mean the same entries and parts, and nothing stands before the first chunk.
+TEST(Inputs, DenominatorMatricesAreZeroOnlyBeforeAllTokens) {
+  const std::uint64_t seed = fresh_seed();
+  for (const Stage reader : {Stage::query_state, Stage::attend_query}) {
+    for (const bool initial_state : {false, true}) {
+      const StageProblem stage = matrix_stage(reader, initial_state);
+      const InputTensor tensor = input_tensor(Buffer::state_z, stage, seed, InputKind::normal);
+      const int d = static_cast<int>(stage.problem.d);
+      ASSERT_EQ(tensor.shape.dtype, Dtype::bf16);
+      ASSERT_EQ(tensor.shape.count, 2 * 2 * stage.chunks() * 2 * d * d);
+      std::vector<u16> memory(static_cast<std::size_t>(tensor.shape.count));
+      verify_test::run_utility_on_host(fill_call(tensor, memory.data()), 2);
+      double squares[2] = {}, diagonal = 0;
+      int diagonals = 0;
+      for (std::int64_t matrix = 0; matrix < 2 * 2 * stage.chunks(); ++matrix) {
+        const bool before_all = !initial_state && matrix % stage.chunks() == 0;
+        for (int feature = 0; feature < d; ++feature) {
+          for (int other = 0; other < d; ++other) {
+            for (const int part : {0, 1}) {
+              const std::int64_t at = matrix * 2 * d * d + denominator_element(feature, other, part, d);
+              const double filled = decode(Dtype::bf16, &memory[static_cast<std::size_t>(at)]);
+              const auto where = [&] { return fmt::format("matrix {} entry {}, {} part {}", matrix, feature, other, part); };
+              ASSERT_EQ(filled, input_value(tensor, at)) << where();
+              ASSERT_EQ(filled == 0, before_all) << where();
+              if (before_all) continue;
+              if (feature == other && part == 0)
+                diagonal += filled, ++diagonals;
+              else
+                squares[part] += filled * filled;
+            }
+          }
+        }
+      }
+      // Both parts are alike, or one of them could be left out unseen: variance 1 / d^2. Where keys have no say beside the state, the sum
+      // on the diagonal cannot be cancelled by the rest. Six standard errors.
+      const double each = diagonals / d * d * d;
+      for (const double sum : {squares[0] * d / (d - 1), squares[1]}) EXPECT_NEAR(sum / each * d * d, 1, 6 * 1.3 / std::sqrt(each));
+      EXPECT_NEAR(diagonal / diagonals * d, reader == Stage::attend_query ? 32 : 0, 6 / std::sqrt(diagonals));
+    }
+  }
+}
+
+// What follows from it: the denominators that attend_query meets are all well above zero, without a row_sum beside them.
+TEST(Inputs, DenominatorMatricesAreNotCancelledByAnyQuery) {
+  const StageProblem stage = matrix_stage(Stage::attend_query, true);
+  const std::uint64_t seed = fresh_seed();
+  const InputTensor z = input_tensor(Buffer::state_z, stage, seed, InputKind::normal);
+  const InputTensor q = input_tensor(Buffer::q, stage, seed, InputKind::normal);
+  const int d = static_cast<int>(stage.problem.d);
+  for (std::int64_t row = 0; row < 40; ++row) {
+    double squares = 0, sum = 0;
+    for (int i = 0; i < d; ++i) {
+      const double x = input_value(q, row * d + i);
+      squares += x * x;
+      for (int j = 0; j < d; ++j) {
+        for (const int part : {0, 1})
+          sum += x * input_value(q, row * d + j) * input_value(z, row % 8 * 2 * d * d + denominator_element(i, j, part, d));
+      }
+    }
+    EXPECT_GT(sum, 16 * squares / d) << "query " << row;
+  }
+}
+
+// What a chunk adds to a matrix is fp32, and all of it counts.
+TEST(Inputs, SharesOfADenominatorMatrixAreAllDrawn) {
+  const StageProblem stage = matrix_stage(Stage::scan, false);
+  const InputTensor shares = input_tensor(Buffer::update_z, stage, fresh_seed(), InputKind::normal);
+  EXPECT_EQ(shares.shape.dtype, Dtype::fp32);
+  ASSERT_EQ(shares.shape.count, 2 * 2 * stage.chunks() * 32 * 32);
+  std::vector<float> memory(static_cast<std::size_t>(shares.shape.count));
+  verify_test::run_utility_on_host(fill_call(shares, memory.data()), 2);
+  for (std::int64_t i = 0; i < shares.shape.count; ++i) {
+    ASSERT_EQ(memory[static_cast<std::size_t>(i)], input_value(shares, i));
+    ASSERT_NE(memory[static_cast<std::size_t>(i)], 0);
   }
 }
 
@@ -249,6 +339,11 @@ TEST(Inputs, EqualContentsHaveEqualKeysAndOthersDoNot) {
   cores.shape.path = Path::sm90;
   EXPECT_EQ(input_tensor(Buffer::k, stage, 1, InputKind::normal).key(), input_tensor(Buffer::k, cores, 1, InputKind::normal).key());
   EXPECT_NE(input_tensor(Buffer::state, stage, 1, InputKind::normal).key(), input_tensor(Buffer::state, cores, 1, InputKind::normal).key());
+  const auto matrix_key = [](Stage reader, bool initial_state) {
+    return input_tensor(Buffer::state_z, matrix_stage(reader, initial_state), 1, InputKind::normal).key();
+  };
+  EXPECT_NE(matrix_key(Stage::query_state, true), matrix_key(Stage::attend_query, true));
+  EXPECT_NE(matrix_key(Stage::query_state, true), matrix_key(Stage::query_state, false));
 }
 
 }  // namespace

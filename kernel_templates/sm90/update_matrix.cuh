@@ -1,0 +1,86 @@
+// What a chunk adds to the denominator matrix (state_layout.cuh), by one warpgroup of the Hopper update_state kernel (update_state.cuh): the sum
+// of its keys' k k^T, weighted as phi is. Both operands are the transposed keys of a tile, in the order of tokens.
+#pragma once
+
+#include "kernel_templates/sm90/update_block.cuh"
+
+namespace phitune::sm90 {
+
+template <UpdateStateConfig C>
+class UpdateMatrix : UpdateBlock<C> {
+ public:
+  using Block = UpdateBlock<C>;
+  using Work = typename Block::Work;
+  using Block::L, Block::args, Block::full, Block::keys, Block::release;
+
+  PHITUNE_DEVICE explicit UpdateMatrix(const Args& a) : Block(a) {
+    PHITUNE_UNROLL
+    for (int m = 0; m < tiles; ++m) set_zero(acc[m]);
+  }
+
+  /// The products of a tile of tokens; those of its last step are left in flight.
+  PHITUNE_DEVICE void multiply_tile(int slot) {
+    const int first_row = warp_of_warpgroup() * 16 + (lane() & 15);
+    const SharedMatrix b = swizzled_rows_of_k(keys(slot), key_panel_row);
+    u32 a[2][tiles][4];
+    PHITUNE_UNROLL
+    for (int step = 0; step < C.token_tile / 16; ++step) {
+      auto& set = a[step % 2];
+      PHITUNE_UNROLL
+      for (int m = 0; m < tiles; ++m) {
+        // (Where features are fewer than rows, they are repeated.)
+        const int row = (m * 64 + first_row) % C.d;
+        ldmatrix_x4(set[m], keys(slot) + step / 4 * L.key_panel_bytes + tile_offset<key_panel_row / 2>(row, step % 4 * 2 + (lane() >> 4)));
+        settle(set[m]);
+      }
+      wgmma_fence();
+      PHITUNE_UNROLL
+      for (int m = 0; m < tiles; ++m) wgmma_bf16<C.d, false>(acc[m], set[m], b.at(step / 4 * L.key_panel_bytes + step % 4 * 32), true);
+      wgmma_commit();
+      wgmma_wait<1>();
+    }
+  }
+
+  /// All of a work's, with nothing else.
+  PHITUNE_DEVICE void multiply(const Work& work, int& turn) {
+    const int count = work.tiles();
+    PHITUNE_NO_UNROLL
+    for (int tile = 0; tile < count; ++tile, ++turn) {
+      barrier_wait(full(turn % C.stages), turn / C.stages & 1);
+      fence_async_shared();
+      multiply_tile(turn % C.stages);
+      wgmma_wait<0>();
+      release(turn);
+    }
+  }
+
+  /// When all products have ended.
+  PHITUNE_DEVICE void write(const Work& work) {
+    constexpr bool scanned = C.scan_registers > 0;  // by this kernel: the share lies where Z will
+    float* const out = (scanned ? static_cast<float*>(args.state_z) : args.update_z) + (static_cast<i64>(work.head) * args.chunks + work.chunk) * (C.d * C.d);
+    // (Settled: offsets would else be computed before the first work and kept in registers throughout.)
+    u32 thread[1] = {static_cast<u32>(thread_index() % 128)};
+    settle(thread);
+    const int first_row = thread[0] / 32 * 16 + thread[0] % 32 / 4, first_column = thread[0] % 4 * 2;
+    PHITUNE_UNROLL
+    for (int m = 0; m < tiles; ++m) {
+      settle(acc[m]);
+      PHITUNE_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int row = m * 64 + first_row + i / 2 * 8;
+        if (row >= C.d) continue;
+        float* const to = out + denominator_share(feature_of_key_row(row), feature_of_key_row(first_column + i % 2), C.d);
+        PHITUNE_UNROLL
+        for (int n = 0; n < C.d / 8; ++n) to[n * (core_elements / 2)] = acc[m][4 * n + i];
+      }
+    }
+  }
+
+ private:
+  static constexpr int tiles = ceil_div(C.d, 64);
+  PHITUNE_DEVICE static int warp_of_warpgroup() { return thread_index() / 32 % 4; }
+
+  float acc[tiles][C.d / 2];
+};
+
+}  // namespace phitune::sm90
