@@ -213,9 +213,7 @@ class ScannedVector {
       for (int i = 0; i < C.vector; ++i) {
         if (!is_z()) out[column + i] = sum[i];
       }
-      if constexpr (!C.matrix()) {
-        if (C.sum ? column == C.e : column == 0) out[C.e] = C.sum ? sum[0] : 0.0f;
-      }
+      if (C.sum ? column == C.e : column == 0) out[C.e] = C.sum ? sum[0] : 0.0f;
     }
   }
 

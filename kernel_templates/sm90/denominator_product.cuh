@@ -14,6 +14,7 @@ class DenominatorProduct {
  public:
   static constexpr DenominatorProductLayout L = denominator_product_layout(C);
   static constexpr int stages = L.stage_count, query_steps = C.d / 16;
+  static_assert(stages * L.stage_steps == 2 * query_steps, "widths that are no power of two would lose steps");
   using Queries = u32[query_steps][4];
   using Sums = float[C.m_tiles][2];  // of a thread's two rows of each query tile, over its columns: the quad's sum is the row's
 

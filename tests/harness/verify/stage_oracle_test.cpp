@@ -123,8 +123,24 @@ constexpr AttentionConfig attention_config{.d = 16,
                                            .key_tile = 32,
                                            .stages = 1,
                                            .q_registers = true};
+constexpr ScanConfig scan_config{.d = 16,
+                                 .e = 16,
+                                 .p = 2,
+                                 .d_tile = 8,
+                                 .rows = 192,
+                                 .state = bf16,
+                                 .update = bf16,
+                                 .gated = true,
+                                 .sum = true,
+                                 .z_in_update = false,
+                                 .initial_state = true,
+                                 .final_state = true,
+                                 .threads = 128,
+                                 .unroll = 1,
+                                 .vector = 4};
 const Config kUpdateKnobs{{"m_tiles", 1}, {"stages", 2}, {"token_tile", 32}, {"unroll", 32}, {"warps", 4}};
 const Config kQueryKnobs{{"m_tiles", 1}, {"stages", 2}, {"steps", 4}, {"warps", 4}};
+const Config kScanKnobs{{"threads", 128}, {"unroll", 1}, {"vector", 4}};
 const Config kAttentionKnobs{{"key_tile", 32}, {"m_tiles", 1}, {"q_registers", 1}, {"stages", 1}, {"warps", 4}};
 
 std::vector<Case> cases() {
@@ -141,21 +157,6 @@ std::vector<Case> cases() {
                                              .key_tile = 32,
                                              .stages = 1,
                                              .q_registers = true};
-  constexpr ScanConfig scan_config{.d = 16,
-                                   .e = 16,
-                                   .p = 2,
-                                   .d_tile = 8,
-                                   .rows = 192,
-                                   .state = bf16,
-                                   .update = bf16,
-                                   .gated = true,
-                                   .sum = true,
-                                   .z_in_update = false,
-                                   .initial_state = true,
-                                   .final_state = true,
-                                   .threads = 128,
-                                   .unroll = 1,
-                                   .vector = 4};
   constexpr ScanConfig core_scan_config = [](ScanConfig config) {
     config.cores = true;
     return config;
@@ -217,26 +218,14 @@ std::vector<Case> cases() {
        [](const Args& args) { attention<quadratic_config>(args); }},
       {"update_state", stage_of(Fusion::expand_mma, Stage::update_state), kUpdateKnobs,
        [](const Args& args) { update_state<update_config>(args); }},
-      {"scan",
-       stage_of(Fusion::expand_mma, Stage::scan),
-       {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
-       [](const Args& args) { scan<scan_config>(args); }},
-      {"scan_in_cores",
-       stage_of(Fusion::expand_mma, Stage::scan, Path::sm90),
-       {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
+      {"scan", stage_of(Fusion::expand_mma, Stage::scan), kScanKnobs, [](const Args& args) { scan<scan_config>(args); }},
+      {"scan_in_cores", stage_of(Fusion::expand_mma, Stage::scan, Path::sm90), kScanKnobs,
        [](const Args& args) { scan<core_scan_config>(args); }},
-      {"wide_scan_in_cores",
-       stage_of(Fusion::expand_mma, Stage::scan, Path::sm90, wide_problem()),
-       {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
+      {"wide_scan_in_cores", stage_of(Fusion::expand_mma, Stage::scan, Path::sm90, wide_problem()), kScanKnobs,
        [](const Args& args) { scan<wide_core_scan_config>(args); }},
-      {"quartic_scan_in_cores",
-       stage_of(Fusion::expand_mma, Stage::scan, Path::sm90, quartic_problem(), 2),
-       {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
+      {"quartic_scan_in_cores", stage_of(Fusion::expand_mma, Stage::scan, Path::sm90, quartic_problem(), 2), kScanKnobs,
        [](const Args& args) { scan<quartic_core_scan_config>(args); }},
-      {"scan_of_gemm",
-       stage_of(Fusion::materialized, Stage::scan),
-       {{"threads", 128}, {"unroll", 1}, {"vector", 4}},
-       [](const Args& args) { scan<wide_scan_config>(args); }},
+      {"scan_of_gemm", stage_of(Fusion::materialized, Stage::scan), kScanKnobs, [](const Args& args) { scan<wide_scan_config>(args); }},
       {"query_state", stage_of(Fusion::expand_mma, Stage::query_state), kQueryKnobs,
        [](const Args& args) { query_state<query_config>(args); }},
       {"expand_key",
@@ -460,6 +449,57 @@ TEST(StageOracleInCores, TheLastChunksShareIsNeededForAFinalStateAlone) {
     EXPECT_EQ(seen.unwritten, 1u);
     EXPECT_EQ(seen.first_bad, needed);
     z[needed] = 1;
+  }
+}
+
+// Of both in one kernel: what the kernels for rows make of the tokens, one after the other, are the same states, and the denominators of
+// their rows the matrix, times how often the row's product of features stands for it.
+TEST(StageOracleInCores, AcceptsTheStatesOfRowsAndTheirDenominatorsAsAMatrix) {
+  const StageProblem updates = stage_of(Fusion::expand_mma, Stage::update_state), stage = stage_of(Fusion::expand_mma, Stage::scan);
+  const StageProblem in_cores = stage_of(Fusion::update_scan, Stage::update_scan, Path::sm90);
+  const std::uint64_t seed = std::random_device{}();
+  std::cout << "seed " << seed << std::endl;
+  HostDevice updated(updates), device(stage), permuted(in_cores);
+  updated.fill_inputs(seed), device.fill_inputs(seed);
+  run_rows(updated, updates, kUpdateKnobs, [](const Args& args) { update_state<update_config>(args); });
+  for (const Buffer buffer : {Buffer::update, Buffer::update_z})
+    std::memcpy(device.data(buffer), updated.data(buffer), static_cast<std::size_t>(buffer_shape(buffer, updates).size_bytes()));
+  run_rows(device, stage, kScanKnobs, [](const Args& args) { scan<scan_config>(args); });
+
+  const auto* state = static_cast<const u16*>(device.args().state);
+  auto* cores = static_cast<u16*>(permuted.allocate(Buffer::state));
+  for_each_state_value(stage, [&](std::int64_t row, std::int64_t core) { cores[core] = state[row]; });
+  auto* z = static_cast<u16*>(permuted.allocate(Buffer::state_z));
+  for_each_state_row(stage, [&](std::int64_t matrix, std::int64_t row, int i, int j) {
+    float sum = 0;
+    for (int term = 0; term < 3; ++term) sum += bf16_to_float(state[row * 24 + 16 + term]);
+    const float value = i / 8 == j / 8 ? sum : sum / 2;  // tiles of 8: of two tiles, one order alone has a row
+    for (const auto& [feature, other] : {std::pair(i, j), std::pair(j, i)}) {
+      u16* const entry = z + matrix * 2 * 16 * 16;
+      const u16 rounded = float_to_bf16(value);
+      entry[denominator_element(feature, other, 0, 16)] = rounded;
+      entry[denominator_element(feature, other, 1, 16)] = float_to_bf16(value - bf16_to_float(rounded));
+    }
+  });
+  std::memcpy(permuted.allocate(Buffer::final_state), device.data(Buffer::final_state),
+              static_cast<std::size_t>(buffer_shape(Buffer::final_state, stage).size_bytes()));
+  const std::vector<Check> checks = stage_checks(in_cores, seed);
+  const Verdict verdict = compare(checks, permuted.reader());
+  EXPECT_TRUE(verdict.ok) << verdict.reason;
+  for (const Buffer buffer : {Buffer::state, Buffer::state_z, Buffer::final_state})
+    EXPECT_EQ(permuted.inspect(buffer).unwritten, 0u) << to_string(buffer);
+  // One wrong entry of the always sampled rows, in either part, before the second chunk.
+  for (const int feature : {0, 15}) {
+    for (const int part : {0, 1}) {
+      u16* const matrix = z + 2 * 16 * 16;
+      u16& entry = matrix[denominator_element(feature, 15 - feature, part, 16)];
+      const u16 right = entry;
+      entry = float_to_bf16(bf16_to_float(right) + 0.25f * bf16_to_float(matrix[denominator_element(feature, feature, 0, 16)]));
+      const Verdict refused = compare(checks, permuted.reader());
+      EXPECT_FALSE(refused.ok) << "feature " << feature << " part " << part;
+      EXPECT_NE(refused.reason.find("state_z"), std::string::npos) << refused.reason;
+      entry = right;
+    }
   }
 }
 
