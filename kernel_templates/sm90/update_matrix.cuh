@@ -22,10 +22,9 @@ class UpdateMatrix : UpdateBlock<C> {
   PHITUNE_DEVICE void multiply_tile(int slot) {
     const int first_row = warp_of_warpgroup() * 16 + (lane() & 15);
     const SharedMatrix b = swizzled_rows_of_k(keys(slot), key_panel_row);
-    u32 a[2][tiles][4];
     PHITUNE_UNROLL
     for (int step = 0; step < C.token_tile / 16; ++step) {
-      auto& set = a[step % 2];
+      auto& set = fragments[step % 2];
       PHITUNE_UNROLL
       for (int m = 0; m < tiles; ++m) {
         // (Where features are fewer than rows, they are repeated.)
@@ -81,6 +80,7 @@ class UpdateMatrix : UpdateBlock<C> {
   PHITUNE_DEVICE static int warp_of_warpgroup() { return thread_index() / 32 % 4; }
 
   float acc[tiles][C.d / 2];
+  u32 fragments[2][tiles][4];  // of A: alive for as long as products may be in flight
 };
 
 }  // namespace phitune::sm90

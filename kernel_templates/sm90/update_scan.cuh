@@ -106,11 +106,11 @@ class UpdateScan {
         const int found = vector_of(piece);
         ScannedVector<scan_config, ScanPart::values> vector(args, head_of(piece), found < vectors ? found : 0);
         scan_piece(vector, piece, found < vectors, turn, ahead, slots, count);
-      } else if (C.ones()) {
+      } else if constexpr (C.ones()) {
         const int found = vector_of(piece);
         ScannedVector<scan_config, ScanPart::denominators> vector(args, head_of(piece), found < vectors ? found : octet_values);
         scan_piece(vector, piece, found < vectors, turn, ahead, slots, count);
-      } else if (C.matrix()) {
+      } else if constexpr (C.matrix()) {
         ScannedDenominators<scan_config> vector(args, head_of(piece), item_of(piece));
         scan_piece(vector, piece, true, turn, ahead, slots, count);
       }

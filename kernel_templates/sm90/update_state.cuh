@@ -1,10 +1,11 @@
 // The update of one chunk on Hopper: U[r][n] = sum_j exp(G_end - G_j) phi(k_j)_r v_j[n] over its tokens j, and update_z[r] the same
-// without v, or of degree 2 the sum of exp(G_end - G_j) k_j k_j^T. fp32 accumulation; U is stored in bf16, in core matrices (Path::sm90), as query_state's bulk copies want it.
+// without v, or of degree 2 the sum of exp(G_end - G_j) k_j k_j^T (the denominator matrix). fp32 accumulation; U is stored in bf16, in core
+// matrices (Path::sm90), as query_state's bulk copies want it.
 //
-// A matrix product per (b, hk, chunk): M = rows of the state, N = e columns and eight for z, K = tokens. A = phi(K)^T is formed in
-// registers as products of transposed features. One warpgroup loads: V as it is, beside a column of ones that never changes, whose
-// products are z; and K, which it transposes and multiplies by the p-th root of the gates' weights, so that phi has the weights in it.
-// Its copies are asynchronous and run on from chunk to chunk. The others multiply.
+// A matrix product per (b, hk, chunk): M = rows of the state, N = e columns, and eight for z unless that is a matrix, K = tokens. A = phi(K)^T
+// is formed in registers as products of transposed features. One warpgroup loads: V as it is, where z is columns beside one of ones that
+// never changes, whose products are z; and K, which it transposes and multiplies by the p-th root of the gates' weights, so that phi has the
+// weights in it. Its copies are asynchronous and run on from chunk to chunk. The others multiply.
 //
 // The order of tokens inside a slab of 32 is free as long as A and B agree: thread t of a quad has tokens 8t to 8t+7, so that one 16-byte
 // load of a transposed feature serves two k16 steps: token 8t + 4s + 2h + b is k = 8h + 2t + b of step s.
