@@ -36,7 +36,10 @@ std::int64_t abreast(const StageProblem& s) { return has_wide_rows(s) ? s.shape.
 
 // Accumulators, fragments being formed and multiplied, tuples and features of this step and the next (struct Features).
 std::int64_t needed_registers(const StageProblem& s, const Config& c) {
-  return c.at("m_tiles") * abreast(s) * columns(s) / 2 + 2 * 8 + 24 + other_consumer_registers;
+  const std::int64_t product = c.at("m_tiles") * abreast(s) * columns(s) / 2 + 2 * 8 + 24;
+  // The denominator matrix, two sets of fragments of keys, and what ptxas was seen to need more.
+  const std::int64_t tiles = (s.problem.d + 63) / 64, matrix = has_matrix(s) ? tiles * (s.problem.d / 2 + 2 * 4) + 32 : 0;
+  return std::max(product, matrix) + other_consumer_registers;
 }
 
 // What the warpgroups that multiply and scan may have once the loading one has given its share away.
