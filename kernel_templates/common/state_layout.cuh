@@ -40,12 +40,12 @@ PHITUNE_DEVICE constexpr int core_position(int row, int p, int w) {
 /// The row at position `position`: the inverse of core_position.
 PHITUNE_DEVICE constexpr int core_row(int position, int p, int w) {
   if (p == 1) return position;
-  const int group = core_group_rows(w);
-  const int local = position % group;
-  if (wide_rows(p, w)) return position / group * group + local % core_side * w + local / core_side;
-  const int tuple = local % 8 / 2 * 2 + local / 8 % 2;
-  const int feature = local / 16 * 2 + local % 2;
-  return position / group * group + tuple * w + feature;
+  // (Unsigned: signed division rounds to zero, at a price.)
+  const u32 group = static_cast<u32>(core_group_rows(w)), at = static_cast<u32>(position), local = at % group, width = static_cast<u32>(w);
+  if (wide_rows(p, w)) return static_cast<int>(at / group * group + local % core_side * width + local / core_side);
+  const u32 tuple = local % 8 / 2 * 2 + local / 8 % 2;
+  const u32 feature = local / 16 * 2 + local % 2;
+  return static_cast<int>(at / group * group + tuple * width + feature);
 }
 
 /// Offset, in elements, of (position, column) in a matrix with `columns` columns, a multiple of 8. Core matrices follow each other along

@@ -6,13 +6,22 @@
 
 namespace phitune {
 
-/// Byte offset of 16-byte chunk `chunk` of row `row`. Rows narrower than 128 bytes share a bank line, so fewer row bits permute them.
+/// What a row's chunks are permuted with. Rows narrower than 128 bytes share a bank line, so fewer row bits permute them.
 template <int Width>
-PHITUNE_DEVICE constexpr int tile_offset(int row, int chunk) {
+PHITUNE_DEVICE constexpr int tile_key(int row) {
   static_assert(Width % 16 == 0 && Width >= 16 && Width <= 128);
   constexpr int chunks = Width / 8;
-  const int key = chunks >= 8 ? row & 7 : chunks == 4 ? (row >> 1) & 3 : (row >> 2) & 1;
-  return row * Width * 2 + (chunk ^ key) * 16;
+  return chunks >= 8 ? row & 7 : chunks == 4 ? (row >> 1) & 3 : (row >> 2) & 1;
+}
+/// Byte offset of 16-byte chunk `chunk` of row `row`.
+template <int Width>
+PHITUNE_DEVICE constexpr int tile_offset(int row, int chunk) {
+  return row * Width * 2 + (chunk ^ tile_key<Width>(row)) * 16;
+}
+/// tile_offset(row + rows, chunk + chunks) from tile_offset(row, chunk), where neither sum carries: one register for many places.
+template <int Width>
+PHITUNE_DEVICE constexpr int moved_tile_offset(int offset, int rows, int chunks) {
+  return (offset ^ (tile_key<Width>(rows) ^ chunks) * 16) + rows * Width * 2;
 }
 
 /// Starts copying `Rows` rows from global memory, `stride` elements apart, by all `Threads` threads of the block; rows from `valid_rows` on

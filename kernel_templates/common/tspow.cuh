@@ -41,38 +41,44 @@ struct Indices {
 
 /// choose(j + p - 1, p) in 32 bits: the non-decreasing p-tuples of numbers below j. Enough for every state phitune allows.
 PHITUNE_DEVICE constexpr int tuples(int j, int p) {
-  // Spelt out, so that every division is by a constant.
+  // Spelt out, so that every division is by a constant (and unsigned, as all numbers here: signed ones are rounded to zero at a price).
+  const u32 n = static_cast<u32>(j);
   if (p == 1) return j;
-  const int pairs = j * (j + 1) / 2;
-  if (p == 2) return pairs;
-  const int triples = pairs * (j + 2) / 3;
-  return p == 3 ? triples : triples * (j + 3) / 4;
+  const u32 pairs = n * (n + 1) / 2;
+  if (p == 2) return static_cast<int>(pairs);
+  const u32 triples = pairs * (n + 2) / 3;
+  return static_cast<int>(p == 3 ? triples : triples * (n + 3) / 4);
 }
 
-/// The largest j with tuples(j, p) <= tuple; `tuple` is less than 2^16.
-PHITUNE_DEVICE constexpr int highest_tile(int tuple, int p) {
+/// Bounds of a tile whose tuples(j, p) is less than 2^16: 361 for p = 2, 73 for p = 3, 34 for p = 4.
+inline constexpr int most_tiles = 512;
+
+/// The largest j below `tiles` with tuples(j, p) <= tuple; `tuple` is less than 2^16.
+PHITUNE_DEVICE constexpr int highest_tile(int tuple, int p, int tiles = most_tiles) {
   if (p == 1) return tuple;
-  // tuples(j, p) <= tuple bounds j by 361 for p = 2, 73 for p = 3, 34 for p = 4.
+  int first = p == 2 ? 256 : p == 3 ? 64 : 32;
+  while (first > 0 && first >= tiles) first /= 2;
   int j = 0;
   PHITUNE_UNROLL
-  for (int step = p == 2 ? 256 : p == 3 ? 64 : 32; step > 0; step /= 2) {
+  for (int step = first; step > 0; step /= 2) {
     if (tuples(j + step, p) <= tuple) j += step;
   }
   return j;
 }
 
-/// Features of row `row` of degree p with tiles w wide; row is at least 0 (rows past the end give features past the end).
-PHITUNE_DEVICE constexpr Indices decode(int row, int p, int w) {
+/// Features of row `row` of degree p with tiles w wide; row is at least 0 (rows past the end give features past the end, unless `tiles` says
+/// that there are none: it bounds the tiles, for fewer steps).
+PHITUNE_DEVICE constexpr Indices decode(int row, int p, int w, int tiles = most_tiles) {
   Indices result;
-  int block = static_cast<int>(power(w, p));
-  int local = row % block;
-  int tuple = row / block;
+  const u32 block = static_cast<u32>(power(w, p)), width = static_cast<u32>(w);
+  u32 local = static_cast<u32>(row) % block;
+  int tuple = static_cast<int>(static_cast<u32>(row) / block);
   PHITUNE_UNROLL
   for (int k = p - 1; k >= 0; --k) {
-    const int tile = highest_tile(tuple, k + 1);
+    const int tile = highest_tile(tuple, k + 1, tiles);
     tuple -= tuples(tile, k + 1);
-    result.i[k] = tile * w + local % w;
-    local /= w;
+    result.i[k] = tile * w + static_cast<int>(local % width);
+    local /= width;
   }
   return result;
 }

@@ -64,19 +64,9 @@ struct AttentionBlock {
   }
 
   PHITUNE_DEVICE bool set_work(int work) {
-    // (Unsigned: several divisions by numbers that the compiler does not know.)
-    const u32 row_count = row_tiles(), group = static_cast<u32>(args.hq) / args.hk, grid = grid_size_x();
-    u32 rest = static_cast<u32>(work) / row_count;
-    const u32 at = static_cast<u32>(work) % row_count;
-    u32 tile;
-    if (row_count <= grid) {
-      // Rounds of whole heads or chunks; `column` is what `at` was for the block in round 0.
-      const u32 round = rest / (grid / row_count), column = (at + row_count - round * grid % row_count) % row_count;
-      tile = round % 2 == 0 ? row_count - 1 - column : column;
-    } else {
-      const u32 round = at / grid, begin = round * grid, end = begin + grid < row_count ? begin + grid : row_count;
-      tile = round % 2 == 0 ? at : begin + end - 1 - at;
-    }
+    const AttentionPlace place = attention_place(work, row_tiles(), works(), grid_size_x(), C.last_rounds);
+    const u32 group = static_cast<u32>(args.hq) / args.hk;
+    u32 rest = place.group;
     const u32 head_in_group = rest % group;
     rest /= group;
     chunk = rest % static_cast<u32>(args.chunks);
@@ -86,7 +76,7 @@ struct AttentionBlock {
     head = kv_head * group + head_in_group;
     start = chunk * args.chunk;
     length = args.t - start < args.chunk ? args.t - start : args.chunk;
-    first = tile * L.block_rows;
+    first = place.tile * L.block_rows;
     const int reach = first + L.block_rows < length ? first + L.block_rows : length;
     tiles = (first + round_up(reach - first, warpgroup_rows)) / keys;
     whole = first / keys;

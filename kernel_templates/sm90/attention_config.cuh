@@ -31,6 +31,7 @@ struct AttentionConfig {
   bool held_queries;                         // in registers while tiles of keys are met, else read from shared memory for each
   int query_tiles;                           // in shared memory: with two, the next work's queries come while this one's are used
   int consumer_registers, loader_registers;  // per thread, once the warpgroups have divided them
+  int last_rounds = 0;                       // of attention_place
 
   /// y is divided by the row sums.
   PHITUNE_DEVICE constexpr bool normalised() const { return sum && complete; }
@@ -57,6 +58,33 @@ PHITUNE_DEVICE constexpr DenominatorProductConfig denominator_product(const Atte
 }
 PHITUNE_DEVICE constexpr KeyTilesConfig key_tiles(const AttentionConfig& c) {
   return {.d = c.d, .e = c.e, .p = c.p, .gated = c.gated, .ones = c.sum};
+}
+
+/// A piece of work: block of rows `tile` of the `group`-th head and chunk.
+struct AttentionPlace {
+  u32 group, tile;
+};
+/// The piece of work that is number `work` of all: those of block i of a grid are i, i + grid, ... Pieces of one head or chunk lie side by side,
+/// so that what they read is in L2; a block that had the n-th longest of its neighbours has the n-th shortest next. Where some blocks have one
+/// piece more than others, they get shorter ones in the last `last_rounds` whole rounds, and the others longer ones, so that all end
+/// together. (Unsigned: several divisions by numbers that the compiler does not know.)
+PHITUNE_DEVICE constexpr AttentionPlace attention_place(u32 work, u32 row_count, u32 works, u32 grid, u32 last_rounds) {
+  const u32 rounds = works / grid, more = works % grid, begin = rounds >= last_rounds ? (rounds - last_rounds) * grid : 0;
+  if (last_rounds > 0 && rounds >= last_rounds && more > 0 && begin % row_count == 0 && work >= begin) {
+    // The longest of what is left go to the blocks with a piece less, in turns from either end.
+    const u32 round = (work - begin) / grid, block = (work - begin) % grid, groups = (works - begin) / row_count, less = grid - more;
+    const u32 nth = block < more ? last_rounds * less + round * more + (round % 2 == 0 ? block : more - 1 - block)
+                                 : round * less + (round % 2 == 0 ? block - more : grid - 1 - block);
+    return {begin / row_count + nth % groups, row_count - 1 - nth / groups};
+  }
+  const u32 group = work / row_count, at = work % row_count;
+  if (row_count <= grid) {
+    // Rounds of whole heads or chunks; `column` is what `at` was for the block in round 0.
+    const u32 round = group / (grid / row_count), column = (at + row_count - round * grid % row_count) % row_count;
+    return {group, round % 2 == 0 ? row_count - 1 - column : column};
+  }
+  const u32 round = at / grid, first = round * grid, end = first + grid < row_count ? first + grid : row_count;
+  return {group, round % 2 == 0 ? at : first + end - 1 - at};
 }
 
 /// So many tiles before their keys the gates of the keys are asked for, in a ring of their own: unlike a copied tile, a gate is needed by

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
+#include <vector>
 
 #include "kernel_templates/sm90/hopper.hpp"
 #include "kernel_templates/storage.hpp"
@@ -26,10 +28,11 @@ std::int64_t tokens(const StageProblem& s) { return s.shape.fusion == Fusion::qu
 std::int64_t threads(const Config& c) { return (c.at("warpgroups") + 1) * 128; }
 std::int64_t block_rows(const Config& c) { return c.at("warpgroups") / knob(c, "key_groups", 1) * c.at("m_tiles") * 64; }
 
-std::int64_t works(const StageProblem& s, const Config& c) {
+std::int64_t row_blocks(const StageProblem& s, const Config& c) {
   const std::int64_t chunk = s.shape.fusion == Fusion::quadratic ? s.problem.t : s.shape.chunk;
-  return s.problem.b * s.problem.hq * s.chunks() * ((chunk + block_rows(c) - 1) / block_rows(c));
+  return (chunk + block_rows(c) - 1) / block_rows(c);
 }
+std::int64_t works(const StageProblem& s, const Config& c) { return s.problem.b * s.problem.hq * s.chunks() * row_blocks(s, c); }
 
 // Addresses of copies, and loop state.
 constexpr std::int64_t loader_registers = 40;
@@ -66,6 +69,49 @@ std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_
   const std::int64_t denominators =
       has_denominator_matrix(s.problem, s.shape.path) ? m_tiles * (s.problem.d / 2 + s.problem.d / 4 + 4 * batch) + 20 - others : 0;
   return accumulators + std::max({state, keys, denominators}) + others;
+}
+
+// How long a piece of work takes, in cycles of the tensor cores: what a query tile's products with the state cost, and with a tile of keys.
+// (A product with A in registers takes 20 at least.)
+std::int64_t cost(const StageProblem& s, const Config& c, std::int64_t tile) {
+  const std::int64_t product = std::max<std::int64_t>(20, accumulated_columns(s) / 2), q = block_rows(c) / 64;
+  const std::int64_t state = adds_state(s) ? s.rows() / 16 * product : 0;
+  const std::int64_t keys = has_keys(s) ? s.problem.d / 16 * 32 + tile_keys / 16 * product : 0;
+  return 2 * state + keys * (2 * q * tile + q + 1);
+}
+
+// The longest block's time for works from `begin` on, in an order with so many last rounds.
+std::int64_t longest_block(const StageProblem& s, const Config& c, std::int64_t grid, std::int64_t begin, int last_rounds) {
+  const auto all = static_cast<u32>(works(s, c)), row_count = static_cast<u32>(row_blocks(s, c));
+  std::vector<std::int64_t> blocks(static_cast<std::size_t>(grid));
+  for (auto work = static_cast<u32>(begin); work < all; ++work)
+    blocks[work % blocks.size()] += cost(s, c, attention_place(work, row_count, all, static_cast<u32>(grid), static_cast<u32>(last_rounds)).tile);
+  return *std::max_element(blocks.begin(), blocks.end());
+}
+
+// Over how many last rounds works of different lengths make up for blocks that have one more: as estimated, and only where that gains a
+// hundredth of the whole. What reads the same lies further apart then, with many blocks of rows too far (docs/kernels.md has what was measured).
+int last_rounds(const StageProblem& s, const Config& c, std::int64_t grid) {
+  constexpr std::int64_t most_row_blocks = 8, most_rounds = 8;
+  const std::int64_t rounds = works(s, c) / grid;
+  if (row_blocks(s, c) > most_row_blocks || rounds < 2) return 0;
+  // (Blocks are equal before a round with an even number.)
+  const std::int64_t begin = std::max<std::int64_t>(0, rounds - most_rounds) / 2 * 2 * grid;
+  std::int64_t mean = 0;
+  for (std::int64_t tile = 0; tile < row_blocks(s, c); ++tile) mean += cost(s, c, tile);
+  mean /= row_blocks(s, c);
+  const std::int64_t without = longest_block(s, c, grid, begin, 0);
+  std::int64_t least = without - rounds * mean / 100;
+  int best = 0;
+  for (int last = 1; last <= most_rounds; ++last) {
+    const std::int64_t longest = longest_block(s, c, grid, begin, last);
+    if (longest < least) least = longest, best = last;
+  }
+  return best;
+}
+
+std::int64_t grid_blocks(const StageProblem& s, const Config& c) {
+  return c.at("blocks") == 0 ? works(s, c) : std::min(works(s, c), c.at("blocks") * c.at("min_blocks"));
 }
 
 }  // namespace
@@ -149,6 +195,7 @@ AttentionConfig attention_config(const StageProblem& s, const Config& c) {
 
 std::string attention_source(const StageProblem& s, const Config& c) {
   const AttentionConfig k = attention_config(s, c);
+  const int rounds = c.at("blocks") == 0 ? 0 : last_rounds(s, c, grid_blocks(s, c));
   return fmt::format(
       "#include \"kernel_templates/sm90/attention.cuh\"\n"
       "extern \"C\" __global__ void __launch_bounds__({threads}, {min_blocks})\n"
@@ -157,7 +204,7 @@ std::string attention_source(const StageProblem& s, const Config& c) {
       "      .keys = {keys}, .complete = {complete}, .partial = phitune::Storage::{partial},\n"
       "      .state = {{.added = {added}, .d_tile = {d_tile}, .steps = {steps}, .batch = {batch}}}, .warpgroups = {warpgroups},\n"
       "      .key_groups = {key_groups}, .m_tiles = {m_tiles}, .stages = {stages}, .score_sets = {score_sets}, .held_queries = {held},\n"
-      "      .query_tiles = {query_tiles}, .consumer_registers = {consumer}, .loader_registers = {loader}}}>(args);\n"
+      "      .query_tiles = {query_tiles}, .consumer_registers = {consumer}, .loader_registers = {loader},\n      .last_rounds = {last_rounds}}}>(args);\n"
       "}}\n",
       fmt::arg("threads", threads(c)), fmt::arg("min_blocks", c.at("min_blocks")), fmt::arg("d", k.d), fmt::arg("e", k.e),
       fmt::arg("p", k.p), fmt::arg("gated", k.gated), fmt::arg("sum", k.sum), fmt::arg("keys", k.keys),
@@ -165,13 +212,12 @@ std::string attention_source(const StageProblem& s, const Config& c) {
       fmt::arg("d_tile", k.state.d_tile), fmt::arg("steps", k.state.steps), fmt::arg("batch", k.state.batch), fmt::arg("warpgroups", k.warpgroups),
       fmt::arg("key_groups", k.key_groups), fmt::arg("m_tiles", k.m_tiles), fmt::arg("stages", k.stages),
       fmt::arg("score_sets", k.score_sets), fmt::arg("held", k.held_queries), fmt::arg("query_tiles", k.query_tiles),
-      fmt::arg("consumer", k.consumer_registers), fmt::arg("loader", k.loader_registers));
+      fmt::arg("consumer", k.consumer_registers), fmt::arg("loader", k.loader_registers), fmt::arg("last_rounds", rounds));
 }
 
 Launch attention_launch(const StageProblem& s, const Config& c) {
   const AttentionLayout layout = attention_layout(attention_config(s, c));
-  const std::int64_t blocks = c.at("blocks") == 0 ? works(s, c) : std::min(works(s, c), c.at("blocks") * c.at("min_blocks"));
-  return {.grid = {static_cast<std::uint32_t>(blocks), 1, 1},
+  return {.grid = {static_cast<std::uint32_t>(grid_blocks(s, c)), 1, 1},
           .block = {static_cast<std::uint32_t>(layout.threads), 1, 1},
           .dynamic_shared_bytes = static_cast<std::uint32_t>(layout.shared_bytes)};
 }

@@ -31,12 +31,15 @@ struct UpdateBlock {
   PHITUNE_DEVICE int works() const { return L.row_blocks * chunks_needed() * args.b * args.hk; }
   PHITUNE_DEVICE Work work_at(int index) const {
     Work out;
-    out.row_block = index % L.slice_blocks;
-    index /= L.slice_blocks;
-    out.chunk = index % chunks_needed();
-    index /= chunks_needed();
-    out.slice = index % L.slices;
-    out.head = index / L.slices;
+    // (Unsigned: divisions by a number that the compiler does not know, at the beginning of every work.)
+    u32 rest = static_cast<u32>(index);
+    const u32 slice_blocks = L.slice_blocks, slices = L.slices, chunks = static_cast<u32>(chunks_needed());
+    out.row_block = static_cast<int>(rest % slice_blocks);
+    rest /= slice_blocks;
+    out.chunk = static_cast<int>(rest % chunks);
+    rest /= chunks;
+    out.slice = static_cast<int>(rest % slices);
+    out.head = static_cast<int>(rest / slices);
     out.row_block += out.slice * L.slice_blocks;
     out.first_token = out.chunk * args.chunk;
     out.tokens = args.t - out.first_token < args.chunk ? args.t - out.first_token : args.chunk;

@@ -24,7 +24,7 @@ struct UpdateLoader : UpdateBlock<C> {
   struct Stream {
     int index, left;  // the work, and its tokens from this tile on
     const u16* source;
-    const float *gates, *end;
+    u32 gates, end;  // floats behind args.gates (pointers would take two registers each)
     const u16* values;  // wide rows
     int last_tile;
   };
@@ -42,22 +42,27 @@ struct UpdateLoader : UpdateBlock<C> {
   static_assert(warp_octets % 2 == 0 && 32 % (C.d / 8) == 0);
   PHITUNE_DEVICE static int octet_of(int i) { return wide ? loader() / 32 * warp_octets + i : loader() / 32 + 4 * i; }
   static constexpr int octet_step = wide ? 1 : 4;
-  static constexpr int raw_panel = C.d % 64 == 0 ? 64 : 32;
+  static constexpr int raw_panel = C.d % 64 == 0 ? 64 : 32, raw_panel_bytes = C.token_tile * raw_panel * 2;
   PHITUNE_DEVICE static int raw_offset(int token, int chunk) {
-    return chunk / (raw_panel / 8) * (C.token_tile * raw_panel * 2) + tile_offset<raw_panel>(token, chunk % (raw_panel / 8));
+    return chunk / (raw_panel / 8) * raw_panel_bytes + tile_offset<raw_panel>(token, chunk % (raw_panel / 8));
+  }
+
+  /// Where a head's first token is; heads of all batches are counted on.
+  PHITUNE_DEVICE const u16* first_of(const void* tensor, const Strides& strides, int head) const {
+    const u32 heads = static_cast<u32>(args.hk), at = static_cast<u32>(head);
+    return static_cast<const u16*>(tensor) + at / heads * strides.b + at % heads * strides.h;
   }
 
   PHITUNE_DEVICE void open_keys(Stream& s) const {
     const Work at = work_at(s.index);
     s.left = at.tokens;
-    s.source = static_cast<const u16*>(args.k) + at.head / args.hk * args.k_strides.b + at.head % args.hk * args.k_strides.h +
+    s.source = first_of(args.k, args.k_strides, at.head) +
                (at.first_token + octet_of(0) * 8 + lane() / (C.d / 8)) * args.k_strides.t + lane() % (C.d / 8) * 8;
     if constexpr (wide) {
-      s.values = static_cast<const u16*>(args.v) + at.head / args.hk * args.v_strides.b + at.head % args.hk * args.v_strides.h +
-                 at.first_token * args.v_strides.t + WideValues<C>::first_element(args);
+      s.values = first_of(args.v, args.v_strides, at.head) + at.first_token * args.v_strides.t + WideValues<C>::first_element(args);
     }
     if constexpr (C.gated) {
-      const float* const gates = args.gates + (static_cast<i64>(at.head) * args.t + at.first_token) * 2;
+      const u32 gates = static_cast<u32>(at.head * args.t + at.first_token) * 2;
       s.gates = gates + octet_of(lane() / 16) * 16 + lane() % 16;
       s.end = gates + 2 * (at.tokens - 1) + lane() % 2;
     }
@@ -84,9 +89,9 @@ struct UpdateLoader : UpdateBlock<C> {
         PHITUNE_UNROLL
         for (int i = 0; i < warp_octets; i += 2) {
           const int token = octet_of(i + lane() / 16) * 8 + lane() % 16 / 2;
-          cp_async_4(gates + 2 * token + lane() % 2, s.gates + i * octet_step * 16, token < s.left);
+          cp_async_4(gates + 2 * token + lane() % 2, args.gates + s.gates + i * octet_step * 16, token < s.left);
         }
-        if (lane() < 2) cp_async_4(gates + 2 * (C.token_tile + loader() / 32) + lane(), s.end, true);
+        if (lane() < 2) cp_async_4(gates + 2 * (C.token_tile + loader() / 32) + lane(), args.gates + s.end, true);
       }
       next_tile(s, args.k_strides.t);
       if (s.left <= 0) {
@@ -105,7 +110,7 @@ struct UpdateLoader : UpdateBlock<C> {
     const Work at = work_at(s.index);
     s.left = at.tokens;
     s.last_tile = at.last_tile;
-    s.source = static_cast<const u16*>(args.v) + at.head / args.hk * args.v_strides.b + at.head % args.hk * args.v_strides.h +
+    s.source = first_of(args.v, args.v_strides, at.head) +
                (at.first_token + value_token()) * args.v_strides.t + loader() % value_chunks * 8;
   }
 
@@ -121,37 +126,52 @@ struct UpdateLoader : UpdateBlock<C> {
     cp_async_commit();
   }
 
-  PHITUNE_DEVICE static u32 weigh(u32 pair, float weight) { return pack_bf16x2(low_bf16(pair) * weight, high_bf16(pair) * weight); }
+  /// A packed pair times a weight, which is that of two bf16, rounded once: the smaller product's own rounding is too small to matter.
+  PHITUNE_DEVICE static u32 weigh(u32 pair, u32 weight, u32 rest) { return fma_bf16x2(pair, weight, mul_bf16x2(pair, rest)); }
+  PHITUNE_DEVICE static u32 twice(float x) { return pack_bf16x2(x, x); }
 
   static constexpr int key_pieces = C.d / 32;
-  /// The warp's keys of a tile, as ldmatrix gives them.
-  using Keys = u32[warp_octets][key_pieces][4];
+  // Octets that are read before any of them is written: the compiler would not read past a write, and a warp that loads waits for each read
+  // with few others beside it. (Four reads are enough, and more would take registers that there are not.)
+  static constexpr int octets_of_four_reads = key_pieces < 4 ? 4 / key_pieces : 1;
+  static constexpr int octets_at_once = wide || warp_octets < octets_of_four_reads ? warp_octets : octets_of_four_reads;
+  static_assert(warp_octets % octets_at_once == 0);
+  /// Some of the warp's keys of a tile, as ldmatrix gives them.
+  using Keys = u32[octets_at_once][key_pieces][4];
 
-  PHITUNE_DEVICE static void read_keys(Keys& out, int place, int left) {
-    float weight[warp_octets];
+  PHITUNE_DEVICE static void read_keys(Keys& out, int place, int first, int left) {
+    constexpr int panel_chunks = raw_panel / 8;
+    const int offset = raw_offset(octet_of(0) * 8 + lane() % 8, lane() / 8);
+    float weights[octets_at_once];
     PHITUNE_UNROLL
-    for (int i = 0; i < warp_octets; ++i) {
+    for (int i = 0; i < octets_at_once; ++i) {
       PHITUNE_UNROLL
-      for (int n = 0; n < key_pieces; ++n) ldmatrix_x4(out[i][n], raw_keys(place) + raw_offset(octet_of(i) * 8 + lane() % 8, n * 4 + lane() / 8));
-      if constexpr (C.gated && !wide) weight[i] = token_weight<C.p>(place, octet_of(i) * 8 + lane() / 4, left);
+      for (int n = 0; n < key_pieces; ++n)
+        ldmatrix_x4(out[i][n], raw_keys(place) + n * 4 / panel_chunks * raw_panel_bytes +
+                                   moved_tile_offset<raw_panel>(offset, (first + i) * octet_step * 8, n * 4 % panel_chunks));
+      if constexpr (C.gated && !wide) weights[i] = token_weight<C.p>(place, octet_of(first + i) * 8 + lane() / 4, left);
     }
     if constexpr (C.gated && !wide) {
       PHITUNE_UNROLL
-      for (int i = 0; i < warp_octets; ++i) {
+      for (int i = 0; i < octets_at_once; ++i) {
+        const u32 weight = twice(weights[i]), rest = twice(weights[i] - low_bf16(weight));
         PHITUNE_UNROLL
         for (int n = 0; n < key_pieces; ++n) {
           PHITUNE_UNROLL
-          for (int w = 0; w < 4; ++w) out[i][n][w] = weigh(out[i][n][w], weight[i]);
+          for (int w = 0; w < 4; ++w) out[i][n][w] = weigh(out[i][n][w], weight, rest);
         }
       }
     }
   }
-  PHITUNE_DEVICE static void store_keys(int slot, const Keys& words) {
+  PHITUNE_DEVICE static void store_keys(int slot, int first, const Keys& words) {
+    char* const out = keys(slot) + octet_of(0) / 8 * L.key_panel_bytes;
+    const int offset = key_piece(lane(), octet_of(0) % 8);
     PHITUNE_UNROLL
-    for (int i = 0; i < warp_octets; ++i) {
+    for (int i = 0; i < octets_at_once; ++i) {
+      const int more = (first + i) * octet_step;
       PHITUNE_UNROLL
       for (int n = 0; n < key_pieces; ++n)
-        stmatrix_x4_trans(keys(slot) + octet_of(i) / 8 * L.key_panel_bytes + n * (32 * key_panel_row) + key_piece(lane(), octet_of(i) % 8), words[i][n]);
+        stmatrix_x4_trans(out + more / 8 * L.key_panel_bytes + n * (32 * key_panel_row) + moved_tile_offset<key_panel_row / 2>(offset, 0, more % 8), words[i][n]);
     }
   }
   /// The `Root`-th root of a token's weight, exp(G_end - G_token); none for tokens past the chunk.
@@ -161,12 +181,14 @@ struct UpdateLoader : UpdateBlock<C> {
     return token < left ? gate_root_weight<Root>(gates[C.token_tile + loader() / 32], gates[token]) : 0.0f;
   }
 
-  /// From a place of what is on its way to a slot of the ring. Everything is read before anything is written: the compiler would not read
-  /// past a write, and a warp that loads waits for each read with few others beside it.
+  /// From a place of what is on its way to a slot of the ring.
   PHITUNE_DEVICE static void transpose(int place, int slot, int left) {
-    Keys words;
-    read_keys(words, place, left);
-    store_keys(slot, words);
+    PHITUNE_UNROLL
+    for (int first = 0; first < warp_octets; first += octets_at_once) {
+      Keys words;
+      read_keys(words, place, first, left);
+      store_keys(slot, first, words);
+    }
   }
   /// The same with wide rows, values included; waits for the slot.
   PHITUNE_DEVICE static void make_stage(int place, int turn, int last_tile, int left) {
@@ -177,11 +199,12 @@ struct UpdateLoader : UpdateBlock<C> {
     typename Values::Parts parts;
     Values::read(parts, raw_keys(place) + L.raw_values_at,
                  raw_keys(place) + raw_offset(token, last_tile / 2) + last_tile % 2 * (C.d_tile * 2), weight);
+    static_assert(octets_at_once == warp_octets, "values are stored behind all keys, once there is a slot");
     Keys words;
-    read_keys(words, place, left);
+    read_keys(words, place, 0, left);
     const int slot = turn % C.stages;
     barrier_wait(empty(slot), (turn / C.stages & 1) ^ 1);
-    store_keys(slot, words);
+    store_keys(slot, 0, words);
     Values::store(values(slot), parts);
   }
 

@@ -18,23 +18,24 @@ class UpdateMatrix : UpdateBlock<C> {
     for (int m = 0; m < tiles; ++m) set_zero(acc[m]);
   }
 
-  /// The products of a tile of tokens; those of its last step are left in flight.
-  PHITUNE_DEVICE void multiply_tile(int slot) {
+  /// The products of 64 tokens of a tile; those of the last step are left in flight.
+  PHITUNE_DEVICE void multiply_panel(int slot, int panel) {
+    const char* const k = keys(slot) + panel * L.key_panel_bytes;
     const int first_row = warp_of_warpgroup() * 16 + (lane() & 15);
-    const SharedMatrix b = swizzled_rows_of_k(keys(slot), key_panel_row);
+    const SharedMatrix b = swizzled_rows_of_k(k, key_panel_row);
     PHITUNE_UNROLL
-    for (int step = 0; step < C.token_tile / 16; ++step) {
+    for (int step = 0; step < 4; ++step) {
       auto& set = fragments[step % 2];
       PHITUNE_UNROLL
       for (int m = 0; m < tiles; ++m) {
         // (Where features are fewer than rows, they are repeated.)
         const int row = (m * 64 + first_row) % C.d;
-        ldmatrix_x4(set[m], keys(slot) + step / 4 * L.key_panel_bytes + tile_offset<key_panel_row / 2>(row, step % 4 * 2 + (lane() >> 4)));
+        ldmatrix_x4(set[m], k + tile_offset<key_panel_row / 2>(row, step * 2 + (lane() >> 4)));
         settle(set[m]);
       }
       wgmma_fence();
       PHITUNE_UNROLL
-      for (int m = 0; m < tiles; ++m) wgmma_bf16<C.d, false>(acc[m], set[m], b.at(step / 4 * L.key_panel_bytes + step % 4 * 32), true);
+      for (int m = 0; m < tiles; ++m) wgmma_bf16<C.d, false>(acc[m], set[m], b.at(step * 32), true);
       wgmma_commit();
       wgmma_wait<1>();
     }
@@ -47,7 +48,8 @@ class UpdateMatrix : UpdateBlock<C> {
     for (int tile = 0; tile < count; ++tile, ++turn) {
       barrier_wait(full(turn % C.stages), turn / C.stages & 1);
       fence_async_shared();
-      multiply_tile(turn % C.stages);
+      PHITUNE_UNROLL
+      for (int panel = 0; panel < C.token_tile / 64; ++panel) multiply_panel(turn % C.stages, panel);
       wgmma_wait<0>();
       release(turn);
     }

@@ -12,7 +12,7 @@ struct UpdateProduct : UpdateBlock<C> {
   using Block::L, Block::wide, Block::args, Block::full, Block::keys, Block::values, Block::key_piece, Block::release;
   static constexpr UpdateUnit unit = update_unit(C, MTiles);
   static constexpr int degree = unit.degree, group_octets = unit.group_octets, group_tiles = unit.group_tiles, groups = unit.groups;
-  static constexpr int accumulators = L.columns / 2, slabs = C.token_tile / 32;
+  static constexpr int accumulators = L.columns / 2, slabs = unit.slabs, parts = C.token_tile / 32 / slabs;
   using Accumulators = float[MTiles][accumulators];
   static_assert(unit.possible, "a unit is part of a group, or whole groups; its steps are so many that two can be read ahead");
 
@@ -33,7 +33,7 @@ struct UpdateProduct : UpdateBlock<C> {
       for (int s = 0; s < 2; ++s) {
         const int octet = first_octet + group * group_octets + s;
         const int position = (octet < work.end_octet ? octet - work.tile_octet : s) * 8 + lane() / 4;
-        const tspow::Indices x = tspow::decode(wide ? position : core_row(position, C.p, C.d_tile), degree, C.d_tile);
+        const tspow::Indices x = tspow::decode(wide ? position : core_row(position, C.p, C.d_tile), degree, C.d_tile, C.d / C.d_tile);
         if (s == 0) out.feature[group] = key_offset(x.i[degree - 1]);
         PHITUNE_UNROLL
         for (int k = 0; k < degree - 1; ++k) out.tuple[group][s][k] = key_offset(x.i[k]);
@@ -46,8 +46,8 @@ struct UpdateProduct : UpdateBlock<C> {
     x = U4{mul_bf16x2(x.x, y.x), mul_bf16x2(x.y, y.y), mul_bf16x2(x.z, y.z), mul_bf16x2(x.w, y.w)};
   }
 
-  // A tile's steps: its slabs of 32 tokens times the m tiles. What a step multiplies is read from shared memory two steps before, across
-  // the ends of tiles, and after the products of its step have been started, so that no product waits for it.
+  // The steps of a part of a tile: its slabs of 32 tokens times the m tiles. What a step multiplies is read from shared memory two steps before,
+  // across the ends of parts and tiles, and after the products of its step have been started, so that no product waits for it.
   static constexpr int steps = unit.steps;
   struct Features {
     U4 tuple[2][2];  // of the group of the step, and of the next group
@@ -71,12 +71,12 @@ struct UpdateProduct : UpdateBlock<C> {
     out.feature[step % 2] = read((from.feature[group] ^ pair % 4 * 16) + (pair % 4 + pair / 4 * 8) * key_panel_row);
   }
 
-  /// acc += the product of a work's tokens for a warp's octets from `first_octet` on; `turn` counts tiles. `finish_tile(slot)` may start other
-  /// products with a tile behind these.
+  /// acc += the product of a work's tokens for a warp's octets from `first_octet` on; `turn` counts tiles. `finish_panel(slot, panel)` may start
+  /// other products with 64 tokens of a tile behind these.
   template <class Finish>
-  PHITUNE_DEVICE static void multiply(Accumulators& acc, int first_octet, const Work& work, int& turn, const Finish& finish_tile) {
+  PHITUNE_DEVICE static void multiply(Accumulators& acc, int first_octet, const Work& work, int& turn, const Finish& finish_panel) {
     const Sources from = sources_of(first_octet, work);
-    const int tiles = work.tiles();
+    const int count = work.tiles() * parts;
     // One being formed while the other is multiplied. (With more of them ptxas serialises the products.)
     u32 a[2][2][4];
     Features features;
@@ -85,10 +85,10 @@ struct UpdateProduct : UpdateBlock<C> {
     read_step(features, from, keys(turn % C.stages), 0);
     read_step(features, from, keys(turn % C.stages), 1);
     PHITUNE_NO_UNROLL
-    for (int tile = 0; tile < tiles; ++tile, ++turn) {
-      const int slot = turn % C.stages;
-      const SharedMatrix v = swizzled_rows_of_n(values(slot), L.panel_row, L.panel_bytes);
-      const char* k = keys(slot);
+    for (int i = 0; i < count; ++i) {
+      const int slot = turn % C.stages, part = i % parts, first_panel = part * slabs / 2;
+      const SharedMatrix v = swizzled_rows_of_n(values(slot) + part * slabs * 32 * L.panel_row, L.panel_row, L.panel_bytes);
+      const char* k = keys(slot) + first_panel * L.key_panel_bytes;
       PHITUNE_UNROLL
       for (int step = 0; step < steps; ++step) {
         const int slab = step / MTiles, m = step % MTiles;
@@ -106,18 +106,21 @@ struct UpdateProduct : UpdateBlock<C> {
         for (int s = 0; s < 2; ++s) wgmma_bf16<L.columns, true>(acc[m], set[s], v.at((2 * slab + s) * 16 * L.panel_row), true);
         wgmma_commit();
         if (step == steps - 2) {
-          // After the last tile its own beginning is read again, for nothing.
-          const int next = tile + 1 < tiles ? turn + 1 : turn;
-          k = keys(next % C.stages);
+          // After the last part a beginning is read again, for nothing. (A tile that is there already is waited for all the same: without a
+          // branch, or ptxas serialises the products.)
+          const int next = part + 1 < parts || i + 1 == count ? turn : turn + 1;
+          k = keys(next % C.stages) + (i + 1) % parts * slabs / 2 * L.key_panel_bytes;
           barrier_wait(full(next % C.stages), next / C.stages & 1);
           fence_async_shared();
         }
         read_step(features, from, k, (step + 2) % steps);
         wgmma_wait<1>();
         // The products of the tile before have ended.
-        if (step == 0 && tile > 0) release(turn - 1);
+        if (step == 0 && part == 0 && i > 0) release(turn - 1);
       }
-      finish_tile(slot);
+      PHITUNE_UNROLL
+      for (int panel = 0; panel < slabs / 2; ++panel) finish_panel(slot, first_panel + panel);
+      if (part == parts - 1) ++turn;
     }
     wgmma_wait<0>();
     release(turn - 1);

@@ -69,7 +69,7 @@ struct UpdateState : UpdateBlock<C> {
     typename Product::Accumulators acc;
     clear<Product>(acc);
     const int first = octet + warp() % 4 * (2 * C.m_tiles);
-    Product::multiply(acc, first, work, turn, [](int) {});
+    Product::multiply(acc, first, work, turn, [](int, int) {});
     Product(args).write(acc, first, work);
   }
 
@@ -82,7 +82,7 @@ struct UpdateState : UpdateBlock<C> {
         typename Product::Accumulators acc;
         clear<Product>(acc);
         const int first = octet + warp() % 4 * (2 * L.last_tiles);
-        Product::multiply(acc, first, work, turn, [&](int slot) { matrix.multiply_tile(slot); });
+        Product::multiply(acc, first, work, turn, [&](int slot, int panel) { matrix.multiply_panel(slot, panel); });
         Product(args).write(acc, first, work);
       } else {
         matrix.multiply(work, turn);

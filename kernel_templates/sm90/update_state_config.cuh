@@ -33,7 +33,8 @@ struct UpdateUnit {
   int degree;                     // of the rows of A
   int group_octets, group_tiles;  // of a group, and its m tiles
   int groups;                     // that a warp's unit meets
-  int steps;                      // of a tile of tokens: 32 of them times one m tile
+  int slabs;                      // of 32 tokens, of the part of a tile that the loop's body multiplies: 64 tokens, or all of them for one m tile
+  int steps;                      // of that part: a slab times one m tile
   bool possible;
 };
 PHITUNE_DEVICE constexpr UpdateUnit update_unit(const UpdateStateConfig& c, int m_tiles) {
@@ -43,11 +44,11 @@ PHITUNE_DEVICE constexpr UpdateUnit update_unit(const UpdateStateConfig& c, int 
   u.group_octets = wide ? 2 : c.d_tile;
   u.group_tiles = u.group_octets / 2;
   u.groups = m_tiles > u.group_tiles ? m_tiles / u.group_tiles : 1;
-  const int slabs = c.token_tile / 32;
-  u.steps = slabs * m_tiles;
+  u.slabs = (m_tiles > 1 ? 64 : c.token_tile) / 32;
+  u.steps = u.slabs * m_tiles;
   const bool whole = m_tiles > 0 && (m_tiles % u.group_tiles == 0 || u.group_tiles % m_tiles == 0);
-  // (What a step multiplies is read two steps before, into two places that take turns through all tiles.)
-  u.possible = whole && u.steps > 2 && u.steps % 2 == 0 && slabs * u.groups % 2 == 0;
+  // (What a step multiplies is read two steps before, into two places that take turns through all parts.)
+  u.possible = whole && u.steps > 2 && u.steps % 2 == 0 && u.slabs * u.groups % 2 == 0;
   return u;
 }
 

@@ -258,6 +258,25 @@ TEST(Packed, ProductsRoundOnce) {
   EXPECT_EQ(mul_f16x2(pack_f16x2(2, -3), pack_f16x2(5, 7)), pack_f16x2(10, -21));
 }
 
+TEST(Packed, MultiplyAddsRoundOnce) {
+  std::mt19937_64 rng(test_seed());
+  for (int i = 0; i < 500000; ++i) {
+    const auto a = static_cast<u32>(rng()), b = static_cast<u32>(rng());
+    // Half of them near the product, so that sums cancel, and lie between two numbers of bf16.
+    const u32 c = i % 2 == 0 ? static_cast<u32>(rng()) : mul_bf16x2(a, b) ^ 0x80008000u ^ static_cast<u32>(rng() % 4);
+    const double product = static_cast<double>(low_bf16(a)) * low_bf16(b), exact = product + low_bf16(c);
+    // (Where fp64 itself has all digits of the sum.)
+    if (!(std::fabs(exact) < 0x1.fep127) || exact - product != low_bf16(c) || exact - low_bf16(c) != product) continue;
+    EXPECT_EQ(low_bf16(fma_bf16x2(a, b, c)), nearest(exact, 7, -126)) << a << ' ' << b << ' ' << c;
+  }
+  EXPECT_EQ(fma_bf16x2(pack_bf16x2(2, -3), pack_bf16x2(5, 7), pack_bf16x2(1, 1)), pack_bf16x2(11, -20));
+  // The product is the middle of 1.125 and its neighbour; what is added decides, and fp32 would lose it.
+  const u32 root = pack_bf16x2(1.0f + 0x1p-4f, 1.0f + 0x1p-4f);
+  EXPECT_EQ(fma_bf16x2(root, root, pack_bf16x2(0x1p-30f, -0x1p-30f)), pack_bf16x2(1.125f + 0x1p-7f, 1.125f));
+  // And fp64, too.
+  EXPECT_EQ(fma_bf16x2(root, root, pack_bf16x2(0x1p-100f, -0x1p-100f)), pack_bf16x2(1.125f + 0x1p-7f, 1.125f));
+}
+
 TEST(Tf32, RoundsTiesAwayFromZero) {
   EXPECT_EQ(bits_float(to_tf32(1.0f + 0x1p-11f)), 1.0f + 0x1p-10f);
   EXPECT_EQ(bits_float(to_tf32(-1.0f - 0x1p-11f)), -1.0f - 0x1p-10f);

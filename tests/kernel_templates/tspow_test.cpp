@@ -73,9 +73,11 @@ TEST(Tspow, DecodeFollowsTheRecursion) {
     expand(random_vector(d, rng), p, w, phi, features);
     ASSERT_EQ(static_cast<long long>(phi.size()), tspow::rows(d / w, p, w));
     for (std::size_t row = 0; row < phi.size(); ++row) {
-      const tspow::Indices x = tspow::decode(static_cast<int>(row), p, w);
-      for (int k = 0; k < p; ++k)
+      const tspow::Indices x = tspow::decode(static_cast<int>(row), p, w), bounded = tspow::decode(static_cast<int>(row), p, w, d / w);
+      for (int k = 0; k < p; ++k) {
         ASSERT_EQ(x.i[k], features[row][k]) << "d" << d << " p" << p << " w" << w << " row " << row << " digit " << k;
+        ASSERT_EQ(bounded.i[k], features[row][k]) << "d" << d << " p" << p << " w" << w << " row " << row << " digit " << k;
+      }
     }
   }
 }

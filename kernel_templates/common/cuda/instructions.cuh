@@ -49,12 +49,15 @@ PHITUNE_DEVICE void count_up(u32* counter) { asm volatile("red.release.gpu.globa
 /// Warp: waits until the first of `counters` has reached `target`, and gives how many of the first `count`, at most 32, have without a
 /// gap. What was written before they were counted up can then be read.
 PHITUNE_DEVICE int wait_for_counts(const u32* counters, int count, u32 target) {
+  const bool mine = lane() < count;
   for (;;) {
     u32 value = 0;
-    if (lane() < count) asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counters + lane()) : "memory");
-    const u32 missing = __ballot_sync(0xffffffffu, lane() >= count || value < target);
+    if (mine) asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counters + lane()) : "memory");
+    const u32 missing = __ballot_sync(0xffffffffu, !mine || value < target);
     const int there = missing == 0 ? 32 : __ffs(static_cast<int>(missing)) - 1;
     if (there > 0) {
+      // (Acquired once, not each time it looks: that invalidates L1. A fence would wait for this thread's own writes, too.)
+      if (mine) asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counters + lane()) : "memory");
       __syncwarp();  // what one lane has acquired, all have
       return there;
     }
@@ -163,6 +166,12 @@ PHITUNE_DEVICE void mma_m16n8k8_tf32(float (&c)[4], const u32 (&a)[4], const u32
 PHITUNE_DEVICE u32 mul_bf16x2(u32 a, u32 b) {
   u32 r;
   asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(0x80008000u));
+  return r;
+}
+/// a * b + c of packed pairs, rounded once.
+PHITUNE_DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
+  u32 r;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(c));
   return r;
 }
 PHITUNE_DEVICE u32 mul_f16x2(u32 a, u32 b) {

@@ -2,6 +2,7 @@
 // travels along as a default argument, so that a fault can name it.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <source_location>
@@ -173,6 +174,20 @@ inline u32 pack_f16x2(float lo, float hi) { return float_to_fp16(lo) | static_ca
 
 // A product of two such values is exact in fp32 (or too small to round up to anything), so it is rounded once.
 inline u32 mul_bf16x2(u32 a, u32 b) { return pack_bf16x2(low_bf16(a) * low_bf16(b), high_bf16(a) * high_bf16(b)); }
+// Rounded once, although on the way through fp64 and fp32: there to the odd one of the two numbers beside the exact sum, which so never
+// looks like the middle between two numbers of bf16 unless it is.
+inline float fma_to_odd(double a, double b, double c) {
+  const double product = a * b;  // exact
+  double sum = product + c;
+  const double added = sum - product, lost = (product - (sum - added)) + (c - added);
+  if (lost != 0.0 && std::isfinite(sum) && std::bit_cast<u64>(sum) % 2 == 0) sum = std::nextafter(sum, lost > 0.0 ? HUGE_VAL : -HUGE_VAL);
+  const float nearest = static_cast<float>(sum);
+  if (static_cast<double>(nearest) == sum || std::isnan(sum) || float_bits(nearest) % 2 == 1) return nearest;
+  return bits_float(float_bits(nearest) + (std::abs(sum) > std::abs(static_cast<double>(nearest)) ? 1u : ~0u));
+}
+inline u32 fma_bf16x2(u32 a, u32 b, u32 c) {
+  return pack_bf16x2(fma_to_odd(low_bf16(a), low_bf16(b), low_bf16(c)), fma_to_odd(high_bf16(a), high_bf16(b), high_bf16(c)));
+}
 inline u32 mul_f16x2(u32 a, u32 b) { return pack_f16x2(low_f16(a) * low_f16(b), high_f16(a) * high_f16(b)); }
 
 inline u32 to_tf32(float x) { return round_tf32(x); }

@@ -98,6 +98,7 @@ constexpr Case cases[] = {
     {"update_scan_idle_warps", "b1 t768 h1 d32 e16 p2 bf16 gated", "update_scan c64 d_tile8 state_bf16 partial_bf16 sm90", 3},
     {"two_kernels", "b1 t600 h2 d64 p2 bf16 gated", "two_kernels c128 d_tile8 state_bf16 sm90", 3},
     {"two_kernels_tile_4", "b1 t200 h1 d64 p2 bf16 gated", "two_kernels c64 d_tile4 state_bf16 sm90", 3},
+    {"two_kernels_long_chunks", "b1 t600 h1 d64 p2 bf16 gated", "two_kernels c256 d_tile8 state_bf16 sm90", 4},
     {"two_kernels_gaps", "b2 t130 hq4 hk2 d32 p2 bf16 gated", "two_kernels c64 d_tile4 state_bf16 sm90", 1, true},
     {"two_kernels_wide", "b1 t200 h1 d128 p2 bf16 ungated", "two_kernels c64 d_tile8 state_bf16 sm90"},
     {"two_kernels_cubic", "b1 t150 h1 d32 p3 bf16 gated none", "two_kernels c64 d_tile4 state_bf16 sm90"},
