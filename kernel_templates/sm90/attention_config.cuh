@@ -31,7 +31,7 @@ struct AttentionConfig {
   bool held_queries;                         // in registers while tiles of keys are met, else read from shared memory for each
   int query_tiles;                           // in shared memory: with two, the next work's queries come while this one's are used
   int consumer_registers, loader_registers;  // per thread, once the warpgroups have divided them
-  int last_rounds = 0;                       // of attention_place
+  u32 last_rounds = 0;                       // of attention_place
 
   /// y is divided by the row sums.
   PHITUNE_DEVICE constexpr bool normalised() const { return sum && complete; }

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
+#include <numeric>
 #include <vector>
 
 #include "kernel_templates/sm90/hopper.hpp"
@@ -71,40 +71,39 @@ std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_
   return accumulators + std::max({state, keys, denominators}) + others;
 }
 
-// How long a piece of work takes, in cycles of the tensor cores: what a query tile's products with the state cost, and with a tile of keys.
-// (A product with A in registers takes 20 at least.)
-std::int64_t cost(const StageProblem& s, const Config& c, std::int64_t tile) {
+// How long a piece of work takes for each block of rows, in cycles of the tensor cores: what a query tile's products with the state cost, and
+// with a tile of keys. (A product with A in registers takes 20 at least.)
+std::vector<std::int64_t> costs(const StageProblem& s, const Config& c) {
   const std::int64_t product = std::max<std::int64_t>(20, accumulated_columns(s) / 2), q = block_rows(c) / 64;
   const std::int64_t state = adds_state(s) ? s.rows() / 16 * product : 0;
   const std::int64_t keys = has_keys(s) ? s.problem.d / 16 * 32 + tile_keys / 16 * product : 0;
-  return 2 * state + keys * (2 * q * tile + q + 1);
+  std::vector<std::int64_t> out;
+  for (std::int64_t tile = 0; tile < row_blocks(s, c); ++tile) out.push_back(2 * state + keys * (2 * q * tile + q + 1));
+  return out;
 }
 
-// The longest block's time for works from `begin` on, in an order with so many last rounds.
-std::int64_t longest_block(const StageProblem& s, const Config& c, std::int64_t grid, std::int64_t begin, int last_rounds) {
-  const auto all = static_cast<u32>(works(s, c)), row_count = static_cast<u32>(row_blocks(s, c));
-  std::vector<std::int64_t> blocks(static_cast<std::size_t>(grid));
-  for (auto work = static_cast<u32>(begin); work < all; ++work)
-    blocks[work % blocks.size()] += cost(s, c, attention_place(work, row_count, all, static_cast<u32>(grid), static_cast<u32>(last_rounds)).tile);
+// The longest block's time for works from `begin` to `end`, in an order with so many last rounds.
+std::int64_t longest_block(const std::vector<std::int64_t>& costs, u32 begin, u32 end, u32 grid, u32 last_rounds) {
+  std::vector<std::int64_t> blocks(grid);
+  const auto row_count = static_cast<u32>(costs.size());
+  for (u32 work = begin; work < end; ++work) blocks[work % grid] += costs[attention_place(work, row_count, end, grid, last_rounds).tile];
   return *std::max_element(blocks.begin(), blocks.end());
 }
 
 // Over how many last rounds works of different lengths make up for blocks that have one more: as estimated, and only where that gains a
 // hundredth of the whole. What reads the same lies further apart then, with many blocks of rows too far (docs/kernels.md has what was measured).
-int last_rounds(const StageProblem& s, const Config& c, std::int64_t grid) {
-  constexpr std::int64_t most_row_blocks = 8, most_rounds = 8;
-  const std::int64_t rounds = works(s, c) / grid;
+u32 last_rounds(const StageProblem& s, const Config& c, u32 grid) {
+  constexpr u32 most_row_blocks = 8, most_rounds = 8;
+  const auto end = static_cast<u32>(works(s, c)), rounds = end / grid;
   if (row_blocks(s, c) > most_row_blocks || rounds < 2) return 0;
+  const std::vector<std::int64_t> each = costs(s, c);
   // (Blocks are equal before a round with an even number.)
-  const std::int64_t begin = std::max<std::int64_t>(0, rounds - most_rounds) / 2 * 2 * grid;
-  std::int64_t mean = 0;
-  for (std::int64_t tile = 0; tile < row_blocks(s, c); ++tile) mean += cost(s, c, tile);
-  mean /= row_blocks(s, c);
-  const std::int64_t without = longest_block(s, c, grid, begin, 0);
-  std::int64_t least = without - rounds * mean / 100;
-  int best = 0;
-  for (int last = 1; last <= most_rounds; ++last) {
-    const std::int64_t longest = longest_block(s, c, grid, begin, last);
+  const u32 begin = (rounds > most_rounds ? rounds - most_rounds : 0) / 2 * 2 * grid;
+  const std::int64_t mean = std::accumulate(each.begin(), each.end(), std::int64_t{0}) / static_cast<std::int64_t>(each.size());
+  std::int64_t least = longest_block(each, begin, end, grid, 0) - rounds * mean / 100;
+  u32 best = 0;
+  for (u32 last = 1; last <= most_rounds; ++last) {
+    const std::int64_t longest = longest_block(each, begin, end, grid, last);
     if (longest < least) least = longest, best = last;
   }
   return best;
@@ -195,7 +194,7 @@ AttentionConfig attention_config(const StageProblem& s, const Config& c) {
 
 std::string attention_source(const StageProblem& s, const Config& c) {
   const AttentionConfig k = attention_config(s, c);
-  const int rounds = c.at("blocks") == 0 ? 0 : last_rounds(s, c, grid_blocks(s, c));
+  const u32 rounds = c.at("blocks") == 0 ? 0 : last_rounds(s, c, static_cast<u32>(grid_blocks(s, c)));
   return fmt::format(
       "#include \"kernel_templates/sm90/attention.cuh\"\n"
       "extern \"C\" __global__ void __launch_bounds__({threads}, {min_blocks})\n"
