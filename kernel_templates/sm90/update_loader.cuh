@@ -62,7 +62,8 @@ struct UpdateLoader : UpdateBlock<C> {
       s.values = first_of(args.v, args.v_strides, at.head) + at.first_token * args.v_strides.t + WideValues<C>::first_element(args);
     }
     if constexpr (C.gated) {
-      const u32 gates = static_cast<u32>(at.head * args.t + at.first_token) * 2;
+      // (Keys of 2^31 tokens would fill more memory than there is.)
+      const u32 gates = (static_cast<u32>(at.head) * args.t + at.first_token) * 2;
       s.gates = gates + octet_of(lane() / 16) * 16 + lane() % 16;
       s.end = gates + 2 * (at.tokens - 1) + lane() % 2;
     }
