@@ -127,9 +127,16 @@ struct UpdateLoader : UpdateBlock<C> {
     cp_async_commit();
   }
 
-  /// A packed pair times a weight, which is that of two bf16, rounded once: the smaller product's own rounding is too small to matter.
-  PHITUNE_DEVICE static u32 weigh(u32 pair, u32 weight, u32 rest) { return fma_bf16x2(pair, weight, mul_bf16x2(pair, rest)); }
-  PHITUNE_DEVICE static u32 twice(float x) { return pack_bf16x2(x, x); }
+  /// A weight as the sum of two bf16, each twice, for packed pairs.
+  struct Weight {
+    u32 rounded, rest;
+    PHITUNE_DEVICE explicit Weight(float x) : rounded(pack_bf16x2(x, x)) {
+      const float left = x - low_bf16(rounded);
+      rest = pack_bf16x2(left, left);
+    }
+  };
+  /// A packed pair times a weight, rounded once: the smaller product's own rounding is too small to matter.
+  PHITUNE_DEVICE static u32 weigh(u32 pair, Weight by) { return fma_bf16x2(pair, by.rounded, mul_bf16x2(pair, by.rest)); }
 
   static constexpr int key_pieces = C.d / 32;
   // Octets that are read before any of them is written: the compiler would not read past a write, and a warp that loads waits for each read
@@ -155,11 +162,11 @@ struct UpdateLoader : UpdateBlock<C> {
     if constexpr (C.gated && !wide) {
       PHITUNE_UNROLL
       for (int i = 0; i < octets_at_once; ++i) {
-        const u32 weight = twice(weights[i]), rest = twice(weights[i] - low_bf16(weight));
+        const Weight weight(weights[i]);
         PHITUNE_UNROLL
         for (int n = 0; n < key_pieces; ++n) {
           PHITUNE_UNROLL
-          for (int w = 0; w < 4; ++w) out[i][n][w] = weigh(out[i][n][w], weight, rest);
+          for (int w = 0; w < 4; ++w) out[i][n][w] = weigh(out[i][n][w], weight);
         }
       }
     }

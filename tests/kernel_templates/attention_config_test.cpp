@@ -49,9 +49,9 @@ TEST(AttentionPlace, LastRoundsMakeUpForBlocksWithOnePieceMore) {
 }
 
 /// The last rounds that the host side writes into a kernel.
-std::string last_rounds_of(const char* problem, const char* shape) {
+std::string last_rounds_of(const char* problem, const char* shape, int m_tiles = 2) {
   const StageProblem stage{.problem = Problem::parse(problem), .shape = PlanShape::parse(shape), .stage = Stage::attend_query, .path = Path::sm90};
-  const Config config{{"warpgroups", 2}, {"m_tiles", 2}, {"steps", 8},      {"batch", 2},      {"stages", 4},
+  const Config config{{"warpgroups", 2}, {"m_tiles", m_tiles}, {"steps", 8},      {"batch", 2},      {"stages", 4},
                       {"score_sets", 1}, {"query_tiles", 2}, {"min_blocks", 1}, {"blocks", 132}};
   const std::string source = stage_template(stage.stage, Path::sm90).source(stage, config);
   const std::size_t at = source.find(".last_rounds = ");
@@ -61,7 +61,8 @@ std::string last_rounds_of(const char* problem, const char* shape) {
 TEST(AttentionPlace, LastRoundsAreForFewRoundsAndFewBlocksOfRows) {
   EXPECT_EQ(last_rounds_of("b1 t65536 h8 d64 p2 bf16 gated", "two_kernels c1024 d_tile8 state_bf16 sm90"), "3");
   EXPECT_EQ(last_rounds_of("b8 t65536 h12 d64 p2 bf16 gated", "two_kernels c1024 d_tile8 state_bf16 sm90"), "0");  // 186 rounds
-  EXPECT_EQ(last_rounds_of("b1 t65536 h8 d64 p2 bf16 gated", "two_kernels c4096 d_tile8 state_bf16 sm90"), "0");  // 16 blocks of rows
+  EXPECT_EQ(last_rounds_of("b8 t65536 h12 d32 p2 bf16 gated", "two_kernels c512 d_tile8 state_bf16 sm90"), "0");
+  EXPECT_EQ(last_rounds_of("b1 t65536 h8 d128 p2 bf16 gated", "two_kernels c2048 d_tile4 state_bf16 sm90", 1), "0");  // 16 blocks of rows
 }
 
 }  // namespace

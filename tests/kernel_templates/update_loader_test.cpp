@@ -35,7 +35,7 @@ TEST(UpdateLoader, KeysAreWeighedAsInFp32) {
   for (int i = 0; i < pairs; ++i) {
     const u32 pair = pack_bf16x2(normal(rng), normal(rng));
     const float weight = std::exp(gates(rng));
-    const u32 high = Loader::twice(weight), weighed = Loader::weigh(pair, high, Loader::twice(weight - low_bf16(high)));
+    const u32 weighed = Loader::weigh(pair, Loader::Weight(weight));
     const u32 expected = pack_bf16x2(low_bf16(pair) * weight, high_bf16(pair) * weight);
     different += weighed != expected;
     EXPECT_NEAR(low_bf16(weighed), low_bf16(pair) * weight, 0x1.04p-8 * std::fabs(low_bf16(pair) * weight));
