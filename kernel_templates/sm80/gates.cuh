@@ -1,18 +1,14 @@
 // gates: inclusive cumulative sums of log_g since the start of each chunk, as hi + lo.
-// Grid: x = chunk, y = kv head, z = batch. A block walks its chunk in tiles of threads * items tokens.
+// Grid: x = chunk, y = group of kv heads, z = batch. A block walks its chunk in tiles of tokens of all its heads. Several heads of a token lie
+// side by side in memory, in the layout that most callers have: a block with several heads reads tiles in that order, and turns them in
+// shared memory, so that warps sum one head each.
 #pragma once
 
 #include "kernel_templates/common/args.cuh"
 #include "kernel_templates/common/instructions.cuh"
+#include "kernel_templates/sm80/gates_config.cuh"
 
 namespace phitune {
-
-struct GatesConfig {
-  int threads = 256;
-  int items = 4;  // consecutive tokens of a thread per tile
-};
-
-PHITUNE_DEVICE constexpr int gates_shared_bytes(const GatesConfig& c) { return 2 * (c.threads / 32) * 8; }
 
 namespace gates_detail {
 
@@ -35,57 +31,93 @@ PHITUNE_DEVICE double inclusive_scan(double x) {
 /// exp(-104) is 0 in fp32, so a stronger gate changes nothing, and an infinite one would make differences NaN.
 PHITUNE_DEVICE float bounded(float log_g) { return log_g < -104.0f ? -104.0f : log_g; }
 
+/// The gates of one block: of `length` tokens from `log_g` on.
 template <GatesConfig C>
-PHITUNE_DEVICE void load(float (&x)[C.items], const float* log_g, i64 stride, int first, int length) {
-  PHITUNE_UNROLL
-  for (int i = 0; i < C.items; ++i) x[i] = first + i < length ? bounded(log_g[(first + i) * stride]) : 0.0f;
-}
+struct Gates {
+  static constexpr GatesLayout L = gates_layout(C);
+  using Items = float[C.items];
+
+  const float* log_g;
+  i64 t_stride, h_stride;
+  int length;
+
+  // With one head a thread loads what it sums.
+  PHITUNE_DEVICE void load(Items& x, int base) const {
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.items; ++i) {
+      const int n = C.heads == 1 ? thread_index() * C.items + i : i * C.threads + thread_index();
+      const int token = base + n / C.heads;
+      x[i] = token < length ? bounded(log_g[token * t_stride + n % C.heads * h_stride]) : 0.0f;
+    }
+  }
+
+  PHITUNE_DEVICE static void turn(Items& x) {
+    float* const rows = reinterpret_cast<float*>(shared_memory());
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.items; ++i) {
+      const int n = i * C.threads + thread_index();
+      rows[n % C.heads * L.stride + n / C.heads] = x[i];
+    }
+    block_barrier();
+    const float* const own = rows + thread_index() / L.head_threads * L.stride + thread_index() % L.head_threads * C.items;
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.items; ++i) x[i] = own[i];
+  }
+
+  PHITUNE_DEVICE void sum_to(F2* out) const {
+    constexpr int warps = L.head_threads / 32;
+    const int own_warp = warp() % warps, thread = thread_index() % L.head_threads;
+    double* const totals = reinterpret_cast<double*>(shared_memory() + L.totals_at) + warp() / warps * warps;
+    Items next;
+    load(next, 0);
+    double carry = 0;
+    PHITUNE_NO_UNROLL
+    for (int base = 0, parity = 0; base < length; base += L.tile, parity ^= 1) {
+      Items x;
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.items; ++i) x[i] = next[i];
+      // The next tile's loads are on their way while this one is summed.
+      load(next, base + L.tile);
+      if constexpr (C.heads > 1) turn(x);
+      double sum[C.items];
+      sum[0] = x[0];
+      PHITUNE_UNROLL
+      for (int i = 1; i < C.items; ++i) sum[i] = sum[i - 1] + x[i];
+
+      const double own = sum[C.items - 1], through = inclusive_scan(own);
+      double* const warp_totals = totals + parity * (C.threads / 32);
+      if (lane() == 31) warp_totals[own_warp] = through;
+      block_barrier();
+      double before = carry + (through - own);
+      for (int w = 0; w < warps; ++w) {
+        const double total = warp_totals[w];
+        if (w < own_warp) before += total;
+        carry += total;
+      }
+      const int first = base + thread * C.items;
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.items; ++i) {
+        const double gate = before + sum[i];
+        const float hi = static_cast<float>(gate);
+        if (first + i < length) out[first + i] = F2{hi, static_cast<float>(gate - static_cast<double>(hi))};
+      }
+    }
+  }
+};
 
 }  // namespace gates_detail
 
 template <GatesConfig C>
 PHITUNE_DEVICE void gates(const Args& args) {
+  using Gates = gates_detail::Gates<C>;
+  static_assert(C.heads >= 1 && (C.heads & (C.heads - 1)) == 0 && C.threads % (32 * C.heads) == 0);
   wait_for_earlier_kernels();
-  using namespace gates_detail;
-  constexpr int warps = C.threads / 32, tile = C.threads * C.items;
-  const int own_warp = warp();
-  const int start = block_index_x() * args.chunk, head = block_index_y(), batch = block_index_z();
+  const int start = block_index_x() * args.chunk, first_head = block_index_y() * C.heads, batch = block_index_z();
   const int length = args.t - start < args.chunk ? args.t - start : args.chunk;
-  const float* log_g = args.log_g + batch * args.g_strides.b + head * args.g_strides.h + start * args.g_strides.t;
-  F2* out = reinterpret_cast<F2*>(args.gates) + (static_cast<i64>(batch) * args.hk + head) * args.t + start;
-  // Two sets of warp totals, used by turns, need one barrier per tile.
-  double* totals = reinterpret_cast<double*>(shared_memory());
-
-  float x[C.items];
-  load<C>(x, log_g, args.g_strides.t, thread_index() * C.items, length);
-  double carry = 0;
-  PHITUNE_NO_UNROLL
-  for (int base = 0, turn = 0; base < length; base += tile, turn ^= 1) {
-    const int first = base + thread_index() * C.items;
-    double sum[C.items];
-    sum[0] = x[0];
-    PHITUNE_UNROLL
-    for (int i = 1; i < C.items; ++i) sum[i] = sum[i - 1] + x[i];
-    // The next tile's loads are on their way while this one is summed.
-    load<C>(x, log_g, args.g_strides.t, first + tile, length);
-
-    const double own = sum[C.items - 1], through = inclusive_scan(own);
-    double* warp_totals = totals + turn * warps;
-    if (lane() == 31) warp_totals[own_warp] = through;
-    block_barrier();
-    double before = carry + (through - own);
-    for (int w = 0; w < warps; ++w) {
-      const double total = warp_totals[w];
-      if (w < own_warp) before += total;
-      carry += total;
-    }
-    PHITUNE_UNROLL
-    for (int i = 0; i < C.items; ++i) {
-      const double gate = before + sum[i];
-      const float hi = static_cast<float>(gate);
-      if (first + i < length) out[first + i] = F2{hi, static_cast<float>(gate - static_cast<double>(hi))};
-    }
-  }
+  const Gates block{args.log_g + batch * args.g_strides.b + first_head * args.g_strides.h + start * args.g_strides.t, args.g_strides.t,
+                    args.g_strides.h, length};
+  const int head = first_head + static_cast<int>(thread_index()) / Gates::L.head_threads;
+  block.sum_to(reinterpret_cast<F2*>(args.gates) + (static_cast<i64>(batch) * args.hk + head) * args.t + start);
 }
 
 }  // namespace phitune

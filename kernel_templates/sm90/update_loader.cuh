@@ -140,9 +140,8 @@ struct UpdateLoader : UpdateBlock<C> {
 
   static constexpr int key_pieces = C.d / 32;
   // Octets that are read before any of them is written: the compiler would not read past a write, and a warp that loads waits for each read
-  // with few others beside it. (Four reads are enough, and more would take registers that there are not.)
-  static constexpr int octets_of_four_reads = key_pieces < 4 ? 4 / key_pieces : 1;
-  static constexpr int octets_at_once = wide || warp_octets < octets_of_four_reads ? warp_octets : octets_of_four_reads;
+  // with few others beside it. (More would take registers that there are not.)
+  static constexpr int octets_at_once = wide || warp_octets < 2 ? warp_octets : key_pieces < 4 ? 2 : 1;
   static_assert(warp_octets % octets_at_once == 0);
   /// Some of the warp's keys of a tile, as ldmatrix gives them.
   using Keys = u32[octets_at_once][key_pieces][4];
@@ -224,7 +223,7 @@ struct UpdateLoader : UpdateBlock<C> {
       open_keys(ahead);
     }
     // With wide rows one group of copies for every tile; else a second one, of its values, which go right into the ring.
-    PHITUNE_UNROLL
+    PHITUNE_NO_UNROLL
     for (int place = 0; place < C.prefetch; ++place) {
       copy_keys(place, ahead);
       if constexpr (!wide) cp_async_commit();

@@ -62,11 +62,10 @@ class UpdateScan {
 
   /// The warpgroups that multiply.
   PHITUNE_DEVICE void multiply() const {
-    int turn = 0;
-    update.multiply_works([&](const typename Update::Work&) {
+    update.multiply_works([&](int index) {
       // Works may be so short that one warp is done with the next one before another is with this.
+      const u32 turn = static_cast<u32>(index) / grid_size_x();
       if (turn > 0) barrier_wait(told(), (turn - 1) & 1);
-      ++turn;
       warp_barrier();
       if (lane() == 0) barrier_arrive(written());
     });

@@ -23,9 +23,10 @@ constexpr std::int64_t scanning_threads = 96;
 /// Whether the kernel is update_scan: one warpgroup more, and all of its blocks run at once.
 bool scans(const StageProblem& s) { return s.stage == Stage::update_scan; }
 
-// The loading threads hold two positions, addresses, and their pieces of a tile's keys; with wide rows also where values come from.
+// The loading threads hold two positions, addresses, and pieces of a tile's keys; with wide rows also where values come from.
 std::int64_t loader_registers(const StageProblem& s, const Config& c) {
-  return (scans(s) ? 32 : 40) + (has_wide_rows(s) ? 32 : 0) + c.at("token_tile") * s.problem.d / 128;
+  const std::int64_t keys = s.problem.d == 32 && !has_wide_rows(s) ? 16 : std::min<std::int64_t>(64, c.at("token_tile") * s.problem.d / 128);
+  return (scans(s) ? 32 : 40) + (has_wide_rows(s) ? 32 : 0) + keys;
 }
 
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
@@ -48,8 +49,8 @@ std::int64_t other_registers(const StageProblem& s, const Config& c) {
 }
 std::int64_t scan_registers(const StageProblem& s, const Config& c) {
   if (!scans(s)) return 0;
-  // (What is needed is an estimate: eight more remain to those that multiply.)
-  const std::int64_t left = other_registers(s, c) - c.at("warpgroups") * ((needed_registers(s, c) + 7) / 8 * 8 + 8);
+  // (What is needed is an estimate: sixteen more remain to those that multiply.)
+  const std::int64_t left = other_registers(s, c) - c.at("warpgroups") * ((needed_registers(s, c) + 7) / 8 * 8 + 16);
   return std::clamp(left / 8 * 8, least_scan_registers, useful_scan_registers);
 }
 std::int64_t consumer_registers(const StageProblem& s, const Config& c) {

@@ -32,11 +32,11 @@ template <UpdateStateConfig C>
 struct UpdateState : UpdateBlock<C> {
   using Block = UpdateBlock<C>;
   using Work = typename Block::Work;
-  using Block::L, Block::args, Block::works, Block::work_at, Block::full, Block::release;
+  using Block::L, Block::args, Block::works, Block::work_at, Block::anew, Block::full, Block::release;
 
   PHITUNE_DEVICE explicit UpdateState(const Args& a) : Block(a) {}
 
-  /// The works of a block, by the warpgroups that multiply. Every warp says `written(work)` when its part of a work, or none, is written.
+  /// The works of a block, by the warpgroups that multiply. Every warp says `written(index)` when its part of that work, or none, is written.
   template <class Written>
   PHITUNE_DEVICE void multiply_works(Written&& written) const {
     const int count = works();
@@ -46,12 +46,12 @@ struct UpdateState : UpdateBlock<C> {
       const Work work = work_at(index);
       const int octet = work.first_octet + warp() / 4 * (8 * C.m_tiles);
       if (C.matrix() && octet == L.matrix_octet)
-        multiply_with_matrix(octet, work, turn);
+        multiply_with_matrix(octet, work, index, turn);
       else if (octet < work.end_octet)
-        multiply(octet, work, turn);
+        multiply(octet, work, index, turn);
       else
         pass(work.tiles(), turn);
-      written(work);
+      written(index);
     }
   }
 
@@ -63,31 +63,36 @@ struct UpdateState : UpdateBlock<C> {
     for (auto& tile : acc) set_zero(tile);
   }
 
-  /// The rows of a warpgroup, from `octet` on.
-  PHITUNE_DEVICE void multiply(int octet, const Work& work, int& turn) const {
+  /// First octet of a warp of m_tiles `tiles`, whose warpgroup's rows begin at `octet`.
+  PHITUNE_DEVICE static int warp_octet(int octet, int tiles, int thread) { return octet + thread / 32 % 4 * (2 * tiles); }
+  PHITUNE_DEVICE static int own_octet(const Work& work, int thread) { return work.first_octet + thread / 128 * (8 * C.m_tiles); }
+
+  /// The rows of a warpgroup. (What says where they are written is made anew.)
+  PHITUNE_DEVICE void multiply(int octet, const Work& work, int index, int& turn) const {
     using Product = UpdateProduct<C, C.m_tiles>;
     typename Product::Accumulators acc;
     clear<Product>(acc);
-    const int first = octet + warp() % 4 * (2 * C.m_tiles);
-    Product::multiply(acc, first, work, turn, [](int, int) {});
-    Product(args).write(acc, first, work);
+    Product::multiply(acc, octet + warp() % 4 * (2 * C.m_tiles), work, turn, [](int, int) {});
+    const Work done = work_at(anew(index));
+    const int thread = anew(thread_index());
+    Product(args).write(acc, warp_octet(own_octet(done, thread), C.m_tiles, thread), done);
   }
 
   /// The denominator matrix, with the last rows where they are few.
-  PHITUNE_DEVICE void multiply_with_matrix(int octet, const Work& work, int& turn) const {
+  PHITUNE_DEVICE void multiply_with_matrix(int octet, const Work& work, int index, int& turn) const {
     if constexpr (C.matrix()) {
       UpdateMatrix<C> matrix(args);
       if constexpr (L.last_tiles > 0) {
         using Product = UpdateProduct<C, L.last_tiles>;
         typename Product::Accumulators acc;
         clear<Product>(acc);
-        const int first = octet + warp() % 4 * (2 * L.last_tiles);
-        Product::multiply(acc, first, work, turn, [&](int slot, int panel) { matrix.multiply_panel(slot, panel); });
-        Product(args).write(acc, first, work);
+        Product::multiply(acc, octet + warp() % 4 * (2 * L.last_tiles), work, turn,
+                          [&](int slot, int panel) { matrix.multiply_panel(slot, panel); });
+        Product(args).write(acc, warp_octet(L.matrix_octet, L.last_tiles, anew(thread_index())), work_at(anew(index)));
       } else {
         matrix.multiply(work, turn);
       }
-      matrix.write(work);
+      matrix.write(work_at(anew(index)));
     }
   }
 
@@ -114,7 +119,7 @@ PHITUNE_DEVICE void update_state(const Args& args) {
     return;
   }
   registers_increase<C.consumer_registers>();
-  kernel.multiply_works([](const typename Kernel::Work&) {});
+  kernel.multiply_works([](int) {});
 }
 
 }  // namespace phitune::sm90

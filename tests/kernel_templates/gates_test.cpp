@@ -29,8 +29,8 @@ double worst_error(const StageProblem& s, const std::function<float(int)>& log_g
   Args args;
   bind_workspace(args, p, s.shape, nullptr);
   args.log_g = log_g.floats(), args.gates = sums.floats();
-  const Launch launch = gates_template().launch(s, {{"threads", C.threads}, {"items", C.items}});
-  EXPECT_EQ(launch.dynamic_shared_bytes, static_cast<std::uint32_t>(gates_shared_bytes(C)));
+  const Launch launch = gates_template().launch(s, {{"threads", C.threads}, {"items", C.items}, {"heads", C.heads}});
+  EXPECT_EQ(launch.dynamic_shared_bytes, static_cast<std::uint32_t>(gates_layout(C).shared_bytes));
   run_on_host(launch, [&] { gates<C>(args); }, {.seed = test_seed() | 1});
 
   double worst = 0;
@@ -63,6 +63,15 @@ TEST(Gates, ChunksOfEveryLengthAndLayout) {
     EXPECT_LT((worst_error<GatesConfig{.threads = 64, .items = 1}>(stage_problem(2, 200, 3, 64, layout), uniform(1))), tolerance);
     EXPECT_LT((worst_error<GatesConfig{.threads = 64, .items = 4}>(stage_problem(1, 1025, 2, 512, layout), uniform(0.01))), tolerance);
     EXPECT_LT((worst_error<GatesConfig{.threads = 128, .items = 8}>(stage_problem(2, 1, 2, 64, layout), uniform(1))), tolerance);
+  }
+}
+
+// Blocks with several heads turn their tiles in shared memory.
+TEST(Gates, SeveralHeadsOfABlock) {
+  for (const Layout layout : {Layout::bthd, Layout::bhtd}) {
+    EXPECT_LT((worst_error<GatesConfig{.threads = 64, .items = 4, .heads = 2}>(stage_problem(2, 700, 4, 512, layout), uniform(1))), tolerance);
+    EXPECT_LT((worst_error<GatesConfig{.threads = 256, .items = 1, .heads = 8}>(stage_problem(1, 333, 8, 96, layout), uniform(1))), tolerance);
+    EXPECT_LT((worst_error<GatesConfig{.threads = 256, .items = 8, .heads = 4}>(stage_problem(1, 2500, 12, 0, layout), uniform(0.01))), tolerance);
   }
 }
 

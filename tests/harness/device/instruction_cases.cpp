@@ -103,6 +103,10 @@ std::vector<InstructionCase> sm80_cases() {
   product("mma_m16n8k8_tf32_ignored_bits", "mma_m16n8k8_tf32", small_tf32);
   const auto binary = [&](const char* name, Words kind, const char* body) { cases.push_back({name, body, {kind, kind}, 1024}); };
   binary("mul_bf16x2", bf16, "out[t] = mul_bf16x2(in[2 * t], in[2 * t + 1]);");
+  cases.push_back({"fma_bf16x2", "out[t] = fma_bf16x2(in[3 * t], in[3 * t + 1], in[3 * t + 2]);", {bf16, bf16, bf16}, 1024});
+  // What is left of a product whose rounded value is taken away again.
+  binary("fma_bf16x2_cancelling", bf16,
+         "out[t] = fma_bf16x2(in[2 * t], in[2 * t + 1], mul_bf16x2(in[2 * t], in[2 * t + 1]) ^ 0x80008000u);");
   binary("mul_f16x2", fp16, "out[t] = mul_f16x2(in[2 * t], in[2 * t + 1]);");
   binary("pack_bf16x2", fp32, "out[t] = pack_bf16x2(bits_float(in[2 * t]), bits_float(in[2 * t + 1]));");
   binary("pack_f16x2", fp32, "out[t] = pack_f16x2(bits_float(in[2 * t]), bits_float(in[2 * t + 1]));");
