@@ -328,6 +328,7 @@ std::vector<StageProblem> stages_of(const Problem& problem, const PlanShape& sha
 
 namespace {
 
+// (Powers of two, and between them where the best are: the time is flat there, but not level.)
 constexpr std::array<std::int64_t, 10> chunk_sizes{64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096};
 constexpr std::array<std::int64_t, 4> tile_widths{2, 4, 8, 16};
 constexpr std::array<Dtype, 2> storage_dtypes{Dtype::bf16, Dtype::fp32};

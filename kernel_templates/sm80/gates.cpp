@@ -20,7 +20,7 @@ std::int64_t chunk_of(const StageProblem& s) { return s.shape.chunk == 0 ? s.pro
 
 }  // namespace
 
-Space GatesTemplate::space(const StageProblem& s, const DeviceInfo&) const {
+Space GatesTemplate::space(const StageProblem& s, const DeviceInfo& device) const {
   const std::int64_t length = std::min(chunk_of(s), s.problem.t);
   const auto covering = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(length)));
   std::vector<Knob> knobs = {
@@ -33,6 +33,9 @@ Space GatesTemplate::space(const StageProblem& s, const DeviceInfo&) const {
        {"threads"},
        [s](const Config&) { return s.problem.b <= 65535 && s.problem.hk <= 65535; }},
       {"heads does not divide hk", {"heads"}, [s](const Config& c) { return s.problem.hk % c.at("heads") == 0; }},
+      {fmt::format("shared memory exceeds {} KiB per block", device.shared_per_block / 1024),
+       {"threads", "items", "heads"},
+       [device](const Config& c) { return gates_layout(gates_config(c)).shared_bytes <= device.shared_per_block; }},
       {"a head has no whole warps", {"threads", "heads"}, [](const Config& c) { return c.at("threads") >= 32 * c.at("heads"); }},
       {"the block's tokens exceed the chunk twice over",
        {"threads", "items", "heads"},

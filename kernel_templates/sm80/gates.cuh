@@ -1,7 +1,7 @@
 // gates: inclusive cumulative sums of log_g since the start of each chunk, as hi + lo.
-// Grid: x = chunk, y = group of kv heads, z = batch. A block walks its chunk in tiles of tokens of all its heads. Several heads of a token lie
-// side by side in memory, in the layout that most callers have: a block with several heads reads tiles in that order, and turns them in
-// shared memory, so that warps sum one head each.
+// Grid: x = chunk, y = group of kv heads, z = batch. A block walks its chunk in tiles of tokens of all its heads. Memory is read and written
+// as it lies there, neighbouring elements by neighbouring lanes; shared memory gives each thread consecutive tokens of one head, to sum, and
+// takes its sums.
 #pragma once
 
 #include "kernel_templates/common/args.cuh"
@@ -37,70 +37,80 @@ struct Gates {
   static constexpr GatesLayout L = gates_layout(C);
   using Items = float[C.items];
 
+  static constexpr int token_step = C.threads / C.heads;  // between the tokens that a thread loads
+
   const float* log_g;
   i64 t_stride, h_stride;
   int length;
 
-  // With one head a thread loads what it sums.
+  PHITUNE_DEVICE static int own_token() { return static_cast<u32>(thread_index()) / C.heads; }
+
   PHITUNE_DEVICE void load(Items& x, int base) const {
+    const int first = base + own_token();
+    const float* const from = log_g + first * t_stride + thread_index() % C.heads * h_stride;
     PHITUNE_UNROLL
-    for (int i = 0; i < C.items; ++i) {
-      const int n = C.heads == 1 ? thread_index() * C.items + i : i * C.threads + thread_index();
-      const int token = base + n / C.heads;
-      x[i] = token < length ? bounded(log_g[token * t_stride + n % C.heads * h_stride]) : 0.0f;
-    }
+    for (int i = 0; i < C.items; ++i) x[i] = first + i * token_step < length ? bounded(from[i * token_step * t_stride]) : 0.0f;
   }
 
+  /// From what the thread has loaded to what it sums.
   PHITUNE_DEVICE static void turn(Items& x) {
     float* const rows = reinterpret_cast<float*>(shared_memory());
+    float* const to = rows + thread_index() % C.heads * L.stride + own_token();
     PHITUNE_UNROLL
-    for (int i = 0; i < C.items; ++i) {
-      const int n = i * C.threads + thread_index();
-      rows[n % C.heads * L.stride + n / C.heads] = x[i];
-    }
+    for (int i = 0; i < C.items; ++i) to[i * token_step] = x[i];
     block_barrier();
     const float* const own = rows + thread_index() / L.head_threads * L.stride + thread_index() % L.head_threads * C.items;
     PHITUNE_UNROLL
     for (int i = 0; i < C.items; ++i) x[i] = own[i];
   }
 
+  /// Writes the warp's sums, which are of consecutive tokens from `first` on.
+  PHITUNE_DEVICE void write(F2* out, const F2 (&sums)[C.items], int first) const {
+    F2* const turned = reinterpret_cast<F2*>(shared_memory() + L.sums_at) + thread_index() / 32 * (32 * C.items);
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.items; ++i) turned[lane() * C.items + i] = sums[i];
+    warp_barrier();
+    PHITUNE_UNROLL
+    for (int i = 0; i < C.items; ++i) {
+      const int token = first + i * 32 + lane();
+      if (token < length) out[token] = turned[i * 32 + lane()];
+    }
+  }
+
   PHITUNE_DEVICE void sum_to(F2* out) const {
     constexpr int warps = L.head_threads / 32;
-    const int own_warp = warp() % warps, thread = thread_index() % L.head_threads;
+    const int own_warp = warp() % warps;
     double* const totals = reinterpret_cast<double*>(shared_memory() + L.totals_at) + warp() / warps * warps;
-    Items next;
-    load(next, 0);
     double carry = 0;
+    // (The next tile is not loaded ahead: chunks of few tiles would pay more for the code, which nobody has fetched yet.)
     PHITUNE_NO_UNROLL
-    for (int base = 0, parity = 0; base < length; base += L.tile, parity ^= 1) {
+    for (int base = 0; base < length; base += L.tile) {
       Items x;
-      PHITUNE_UNROLL
-      for (int i = 0; i < C.items; ++i) x[i] = next[i];
-      // The next tile's loads are on their way while this one is summed.
-      load(next, base + L.tile);
-      if constexpr (C.heads > 1) turn(x);
+      load(x, base);
+      turn(x);
       double sum[C.items];
       sum[0] = x[0];
       PHITUNE_UNROLL
       for (int i = 1; i < C.items; ++i) sum[i] = sum[i - 1] + x[i];
 
       const double own = sum[C.items - 1], through = inclusive_scan(own);
-      double* const warp_totals = totals + parity * (C.threads / 32);
-      if (lane() == 31) warp_totals[own_warp] = through;
+      if (lane() == 31) totals[own_warp] = through;
       block_barrier();
       double before = carry + (through - own);
+      PHITUNE_NO_UNROLL
       for (int w = 0; w < warps; ++w) {
-        const double total = warp_totals[w];
+        const double total = totals[w];
         if (w < own_warp) before += total;
         carry += total;
       }
-      const int first = base + thread * C.items;
+      F2 sums[C.items];
       PHITUNE_UNROLL
       for (int i = 0; i < C.items; ++i) {
         const double gate = before + sum[i];
-        const float hi = static_cast<float>(gate);
-        if (first + i < length) out[first + i] = F2{hi, static_cast<float>(gate - static_cast<double>(hi))};
+        sums[i].x = static_cast<float>(gate);
+        sums[i].y = static_cast<float>(gate - static_cast<double>(sums[i].x));
       }
+      write(out, sums, base + own_warp * (32 * C.items));
     }
   }
 };

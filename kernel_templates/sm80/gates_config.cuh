@@ -14,7 +14,7 @@ struct GatesConfig {
 struct GatesLayout {
   int head_threads, tile;  // threads of a head, tokens of a tile
   int stride;              // floats of a head's row of a tile
-  int totals_at, shared_bytes;
+  int sums_at, totals_at, shared_bytes;
 };
 
 PHITUNE_DEVICE constexpr GatesLayout gates_layout(const GatesConfig& c) {
@@ -22,11 +22,10 @@ PHITUNE_DEVICE constexpr GatesLayout gates_layout(const GatesConfig& c) {
   l.head_threads = c.threads / c.heads;
   l.tile = l.head_threads * c.items;
   // (Threads of a warp write all heads of neighbouring tokens: rows a little apart put them in different banks.)
-  l.stride = l.tile + (32 / c.heads > 4 ? 32 / c.heads : 4);
-  // Two sets of warps' totals, used by turns, need one barrier per tile, which also lies between a turned tile's reads and the next one's
-  // writes.
-  l.totals_at = c.heads > 1 ? c.heads * l.stride * 4 : 0;
-  l.shared_bytes = l.totals_at + 2 * (c.threads / 32) * 8;
+  l.stride = l.tile + 32 / c.heads;
+  l.sums_at = round_up(c.heads * l.stride * 4, 16);
+  l.totals_at = l.sums_at + c.threads * c.items * 8;
+  l.shared_bytes = l.totals_at + c.threads / 32 * 8;
   return l;
 }
 

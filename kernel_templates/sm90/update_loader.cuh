@@ -70,7 +70,8 @@ struct UpdateLoader : UpdateBlock<C> {
   }
 
   /// Starts to copy a tile's keys and gates, and with wide rows what values are made of; those past the chunk become zeros. One group of
-  /// copies, even past the last tile.
+  /// copies, even past the last tile. First: waits for the kernel of the gates, which keys need not wait for.
+  template <bool First>
   PHITUNE_DEVICE void copy_keys(int place, Stream& s) const {
     if (has_tile(s)) {
       char* const raw = raw_keys(place);
@@ -84,6 +85,7 @@ struct UpdateLoader : UpdateBlock<C> {
         }
       }
       if constexpr (wide) WideValues<C>::copy(raw + L.raw_values_at, s.values, args.v_strides.t, s.left);
+      if constexpr (First) wait_for_earlier_kernels();
       if constexpr (C.gated) {
         // Two octets' gates at once.
         float* const gates = raw_gates(place);
@@ -99,6 +101,8 @@ struct UpdateLoader : UpdateBlock<C> {
         s.index += grid_size_x();
         open_keys(s);
       }
+    } else if constexpr (First) {
+      wait_for_earlier_kernels();  // (So that whoever waits for this kernel waits for those.)
     }
     cp_async_commit();
   }
@@ -215,6 +219,7 @@ struct UpdateLoader : UpdateBlock<C> {
     Values::store(values(slot), parts);
   }
 
+  /// By the whole warpgroup; waits for earlier kernels.
   PHITUNE_DEVICE void load() const {
     Stream now{}, ahead{};
     now.index = ahead.index = block_index_x();
@@ -225,7 +230,7 @@ struct UpdateLoader : UpdateBlock<C> {
     // With wide rows one group of copies for every tile; else a second one, of its values, which go right into the ring.
     PHITUNE_NO_UNROLL
     for (int place = 0; place < C.prefetch; ++place) {
-      copy_keys(place, ahead);
+      copy_keys<true>(place, ahead);
       if constexpr (!wide) cp_async_commit();
     }
     PHITUNE_NO_UNROLL
@@ -245,7 +250,7 @@ struct UpdateLoader : UpdateBlock<C> {
         transpose(place, slot, now.left);
       barrier_arrive(full(slot));
       warp_barrier();
-      copy_keys(place, ahead);
+      copy_keys<false>(place, ahead);
       next_tile(now, args.v_strides.t);
       if (now.left <= 0) {
         now.index += grid_size_x();

@@ -257,8 +257,9 @@ PHITUNE_DEVICE void update_scan(const Args& args) {
   const UpdateState<C> update(args);
   const Kernel kernel(args, update);
   Kernel::open();
-  wait_for_earlier_kernels();
+  // (Those that multiply wait for those that load, and so for what they wait for.)
   if (warp() >= Kernel::L.loaders_end / 32) {
+    wait_for_earlier_kernels();
     registers_decrease<C.scan_registers>();
     const int index = warp() - Kernel::L.loaders_end / 32;
     if (index == Kernel::scanning_warps)

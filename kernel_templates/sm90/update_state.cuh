@@ -112,7 +112,7 @@ PHITUNE_DEVICE void update_state(const Args& args) {
   using Kernel = UpdateState<C>;
   const Kernel kernel(args);
   Kernel::open();
-  wait_for_earlier_kernels();
+  // (Those that multiply wait for those that load, and so for what they wait for.)
   if (warp() >= Kernel::L.consumers / 32) {
     registers_decrease<C.loader_registers>();
     UpdateLoader<C>(args).load();

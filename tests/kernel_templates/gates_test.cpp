@@ -86,8 +86,10 @@ TEST(Gates, AnInfinitelyStrongGateLeavesLaterSumsFinite) {
 }
 
 TEST(GatesTemplate, HasConfigsForEveryLength) {
+  DeviceInfo device;
+  device.shared_per_block = 99 << 10;
   for (const auto& [t, chunk] : {std::pair{1, 64}, {65536, 1024}, {65536, 0}, {100, 4096}, {1 << 20, 0}}) {
-    const Space space = gates_template().space(stage_problem(1, t, 8, chunk, Layout::bthd), {});
+    const Space space = gates_template().space(stage_problem(1, t, 8, chunk, Layout::bthd), device);
     EXPECT_FALSE(space.empty()) << "t" << t << " chunk" << chunk;
   }
 }

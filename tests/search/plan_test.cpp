@@ -15,6 +15,7 @@ namespace phitune {
 namespace {
 
 const Problem headline = Problem::parse("b1 t65536 h8 d64 p2 bf16 gated sum");
+constexpr std::size_t chunk_sizes = 10;  // of a long problem
 constexpr PlanShape fused{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16};
 constexpr PlanShape in_cores{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16, Path::sm90};
 
@@ -192,8 +193,8 @@ TEST(Plan, PlansShareTheStagesTheyHaveInCommon) {
       if (stage.stage == Stage::attention) attention.insert(stage.key());
     }
   }
-  // On two paths, seven chunk sizes in two partial dtypes, and the quadratic one.
-  EXPECT_EQ(attention.size(), 2 * (7 * 2 + 1));
+  // On two paths, every chunk size in two partial dtypes, and the quadratic one.
+  EXPECT_EQ(attention.size(), 2 * (chunk_sizes * 2 + 1));
   EXPECT_LT(all.size() * 2, stages) << all.size() << " distinct of " << stages;
 }
 
@@ -201,7 +202,7 @@ TEST(PlanShapes, EveryPointIsEitherAShapeOrPrunedWithAReason) {
   const std::uint64_t seed = fresh_seed();
   SCOPED_TRACE(fmt::format("seed {}", seed));
   std::mt19937_64 rng(seed);
-  const std::size_t points = 2 * (1 + 3 * 7 * 4 * 2 * 2 + 2 * 7 * 4 * 2);
+  const std::size_t points = 2 * (1 + 3 * chunk_sizes * 4 * 2 * 2 + 2 * chunk_sizes * 4 * 2);
   for (int i = 0; i < 300; ++i) {
     const Problem problem = random_problem(rng);
     const PlanShapes shapes = plan_shapes(problem);
@@ -236,20 +237,20 @@ TEST(PlanShapes, ChunksReachAsFarAsTheTokensAndNoFurther) {
   };
   EXPECT_EQ(chunks(1), (std::set<std::int64_t>{0, 64})) << "one token still needs a shape that takes and gives states";
   EXPECT_EQ(chunks(65), (std::set<std::int64_t>{0, 64, 128}));
-  EXPECT_EQ(chunks(1024), (std::set<std::int64_t>{0, 64, 128, 256, 512, 1024}));
-  EXPECT_EQ(chunks(65536).size(), 8);
-  EXPECT_EQ(chunks(65536 * 64), (std::set<std::int64_t>{0, 128, 256, 512, 1024, 2048, 4096})) << "65536 chunks do not fit a grid";
+  EXPECT_EQ(chunks(1024), (std::set<std::int64_t>{0, 64, 128, 256, 384, 512, 768, 1024}));
+  EXPECT_EQ(chunks(65536).size(), chunk_sizes + 1);
+  EXPECT_EQ(chunks(65536 * 64), (std::set<std::int64_t>{0, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096})) << "65536 chunks do not fit a grid";
 }
 
 TEST(PlanShapes, DegreesDtypesAndTilesAreThoseThatTheKernelsHave) {
   const auto count = [](std::string_view text) { return plan_shapes(Problem::parse(text)).shapes.size(); };
   // sm80: quadratic, and two strategies in every chunk, tile and dtype; sm90: quadratic, and with states in bf16 expand_mma and update_scan
   // in every partial dtype, attend_query and two_kernels without.
-  const std::size_t sm80 = 1 + 2 * 7 * 4 * 2 * 2, sm90 = 1 + 7 * 4 * (2 * 2 + 2);
+  const std::size_t sm80 = 1 + 2 * chunk_sizes * 4 * 2 * 2, sm90 = 1 + chunk_sizes * 4 * (2 * 2 + 2);
   EXPECT_EQ(count("b1 t65536 h8 d64 p2 bf16"), sm80 + sm90);
   EXPECT_EQ(count("b1 t65536 h8 d16 p2 bf16"), sm80 + 1);
-  EXPECT_EQ(count("b1 t65536 h8 d64 p2 fp16"), 1 + 2 * 7 * 4);
-  EXPECT_EQ(count("b1 t65536 h8 d64 p1 bf16 none"), 1 + 2 * 7 * 2 * 2 + 1);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p2 fp16"), 1 + 2 * chunk_sizes * 4);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p1 bf16 none"), 1 + 2 * chunk_sizes * 2 * 2 + 1);
   EXPECT_EQ(count("b1 t65536 h8 d64 p3 bf16 none"), sm80 + sm90);
   EXPECT_EQ(count("b1 t65536 h8 d128 p3 bf16 none"), 2);
   EXPECT_EQ(count("b1 t65536 h8 d32 p4 bf16"), sm80 + sm90);
