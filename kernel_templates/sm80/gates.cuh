@@ -1,7 +1,9 @@
 // gates: inclusive cumulative sums of log_g since the start of each chunk, as hi + lo.
-// Grid: x = chunk, y = group of kv heads, z = batch. A block walks its chunk in tiles of tokens of all its heads. Memory is read and written
-// as it lies there, neighbouring elements by neighbouring lanes; shared memory gives each thread consecutive tokens of one head, to sum, and
-// takes its sums.
+// Grid: x = chunk, y = group of kv heads, z = batch. A block walks its chunk in tiles of tokens of all its heads.
+//
+// With one head, threads read and write the consecutive tokens that they sum: the least to do where a launch's latency is all. With several,
+// which lie side by side in the layout that most callers have, memory is read and written as it lies there, neighbouring elements by
+// neighbouring lanes, and shared memory gives each thread its tokens and takes its sums.
 #pragma once
 
 #include "kernel_templates/common/args.cuh"
@@ -37,13 +39,15 @@ struct Gates {
   static constexpr GatesLayout L = gates_layout(C);
   using Items = float[C.items];
 
-  static constexpr int token_step = C.threads / C.heads;  // between the tokens that a thread loads
+  static constexpr bool direct = C.heads == 1;
+  static constexpr int token_step = direct ? 1 : C.threads / C.heads;  // between the tokens that a thread loads
 
   const float* log_g;
   i64 t_stride, h_stride;
   int length;
 
-  PHITUNE_DEVICE static int own_token() { return static_cast<u32>(thread_index()) / C.heads; }
+  /// The first token of a tile that the thread loads.
+  PHITUNE_DEVICE static int own_token() { return direct ? thread_index() * C.items : static_cast<u32>(thread_index()) / C.heads; }
 
   PHITUNE_DEVICE void load(Items& x, int base) const {
     const int first = base + own_token();
@@ -66,14 +70,22 @@ struct Gates {
 
   /// Writes the warp's sums, which are of consecutive tokens from `first` on.
   PHITUNE_DEVICE void write(F2* out, const F2 (&sums)[C.items], int first) const {
-    F2* const turned = reinterpret_cast<F2*>(shared_memory() + L.sums_at) + thread_index() / 32 * (32 * C.items);
-    PHITUNE_UNROLL
-    for (int i = 0; i < C.items; ++i) turned[lane() * C.items + i] = sums[i];
-    warp_barrier();
-    PHITUNE_UNROLL
-    for (int i = 0; i < C.items; ++i) {
-      const int token = first + i * 32 + lane();
-      if (token < length) out[token] = turned[i * 32 + lane()];
+    if constexpr (direct) {
+      const int own = first + lane() * C.items;
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.items; ++i) {
+        if (own + i < length) out[own + i] = sums[i];
+      }
+    } else {
+      F2* const turned = reinterpret_cast<F2*>(shared_memory() + L.sums_at) + thread_index() / 32 * (32 * C.items);
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.items; ++i) turned[lane() * C.items + i] = sums[i];
+      warp_barrier();
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.items; ++i) {
+        const int token = first + i * 32 + lane();
+        if (token < length) out[token] = turned[i * 32 + lane()];
+      }
     }
   }
 
@@ -81,25 +93,29 @@ struct Gates {
     constexpr int warps = L.head_threads / 32;
     const int own_warp = warp() % warps;
     double* const totals = reinterpret_cast<double*>(shared_memory() + L.totals_at) + warp() / warps * warps;
+    Items next;
+    load(next, 0);
     double carry = 0;
-    // (The next tile is not loaded ahead: chunks of few tiles would pay more for the code, which nobody has fetched yet.)
     PHITUNE_NO_UNROLL
-    for (int base = 0; base < length; base += L.tile) {
+    for (int base = 0, parity = 0; base < length; base += L.tile, parity ^= 1) {
       Items x;
-      load(x, base);
-      turn(x);
+      PHITUNE_UNROLL
+      for (int i = 0; i < C.items; ++i) x[i] = next[i];
+      // The next tile's loads are on their way while this one is summed.
+      load(next, base + L.tile);
+      if constexpr (!direct) turn(x);
       double sum[C.items];
       sum[0] = x[0];
       PHITUNE_UNROLL
       for (int i = 1; i < C.items; ++i) sum[i] = sum[i - 1] + x[i];
 
       const double own = sum[C.items - 1], through = inclusive_scan(own);
-      if (lane() == 31) totals[own_warp] = through;
+      double* const warp_totals = totals + parity * (C.threads / 32);
+      if (lane() == 31) warp_totals[own_warp] = through;
       block_barrier();
       double before = carry + (through - own);
-      PHITUNE_NO_UNROLL
       for (int w = 0; w < warps; ++w) {
-        const double total = totals[w];
+        const double total = warp_totals[w];
         if (w < own_warp) before += total;
         carry += total;
       }

@@ -24,8 +24,9 @@ PHITUNE_DEVICE constexpr GatesLayout gates_layout(const GatesConfig& c) {
   // (Threads of a warp write all heads of neighbouring tokens: rows a little apart put them in different banks.)
   l.stride = l.tile + 32 / c.heads;
   l.sums_at = round_up(c.heads * l.stride * 4, 16);
-  l.totals_at = l.sums_at + c.threads * c.items * 8;
-  l.shared_bytes = l.totals_at + c.threads / 32 * 8;
+  l.totals_at = c.heads == 1 ? 0 : l.sums_at + c.threads * c.items * 8;
+  // Two sets of warps' totals, used by turns, need one barrier per tile.
+  l.shared_bytes = l.totals_at + 2 * (c.threads / 32) * 8;
   return l;
 }
 
