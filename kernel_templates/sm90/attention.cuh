@@ -39,8 +39,9 @@ struct Attention {
 
   PHITUNE_DEVICE explicit Attention(const Args& args) : at(args) {}
 
+  template <class Deal>
   PHITUNE_DEVICE void multiply_works() {
-    at.each_work([this] {
+    at.template each_work<Deal>([this] {
       Accumulators acc;
       if (multiply(acc)) write(acc);
       ++query_turn;
@@ -331,17 +332,17 @@ struct Attention {
   }
 };
 
-/// Launch: attention_layout(C) threads and shared bytes; x = any number of blocks, which share the works.
-template <AttentionConfig C>
+/// Launch: attention_layout(C) threads and shared bytes; x = any number of blocks, which share the works as Deal says.
+template <AttentionConfig C, class Deal = InTurn>
 PHITUNE_DEVICE void attention(const Args& args) {
   AttentionBlock<C>::open();
   wait_for_earlier_kernels();
   if (warp() >= AttentionBlock<C>::L.consumers / 32) {
     registers_decrease<C.loader_registers>();
-    AttentionLoader<C>(args).load_works();
+    AttentionLoader<C>(args).template load_works<Deal>();
   } else {
     registers_increase<C.consumer_registers>();
-    Attention<C>(args).multiply_works();
+    Attention<C>(args).template multiply_works<Deal>();
   }
 }
 

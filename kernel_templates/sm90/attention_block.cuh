@@ -53,18 +53,19 @@ struct AttentionBlock {
   PHITUNE_DEVICE int row_tiles() const { return ceil_div(args.chunk, L.block_rows); }
   PHITUNE_DEVICE int works() const { return args.b * args.hq * args.chunks * row_tiles(); }
 
-  /// Calls body() for each work of the block, one after another.
-  template <class Body>
+  /// Calls body() for each work of the block, one after another. Deal: which they are.
+  template <class Deal, class Body>
   PHITUNE_DEVICE void each_work(const Body& body) {
-    const int count = works();
+    const u32 count = static_cast<u32>(works()), end = Deal::end(count);
     PHITUNE_NO_UNROLL
-    for (int work = block_index_x(); work < count; work += grid_size_x()) {
-      if (set_work(work)) body();
+    for (u32 index = block_index_x(); index < end; index += grid_size_x()) {
+      const u32 work = Deal::work(index);
+      if (work < count && set_work(work)) body();
     }
   }
 
-  PHITUNE_DEVICE bool set_work(int work) {
-    const AttentionPlace place = attention_place(work, row_tiles(), works(), grid_size_x(), C.last_rounds);
+  PHITUNE_DEVICE bool set_work(u32 work) {
+    const AttentionPlace place = attention_place(work, row_tiles(), grid_size_x());
     const u32 group = static_cast<u32>(args.hq) / args.hk;
     u32 rest = place.group;
     const u32 head_in_group = rest % group;

@@ -31,7 +31,6 @@ struct AttentionConfig {
   bool held_queries;                         // in registers while tiles of keys are met, else read from shared memory for each
   int query_tiles;                           // in shared memory: with two, the next work's queries come while this one's are used
   int consumer_registers, loader_registers;  // per thread, once the warpgroups have divided them
-  u32 last_rounds = 0;                       // of attention_place
 
   /// y is divided by the row sums.
   PHITUNE_DEVICE constexpr bool normalised() const { return sum && complete; }
@@ -64,19 +63,10 @@ PHITUNE_DEVICE constexpr KeyTilesConfig key_tiles(const AttentionConfig& c) {
 struct AttentionPlace {
   u32 group, tile;
 };
-/// The piece of work that is number `work` of all: those of block i of a grid are i, i + grid, ... Pieces of one head or chunk lie side by side,
-/// so that what they read is in L2; a block that had the n-th longest of its neighbours has the n-th shortest next. Where some blocks have one
-/// piece more than others, they get shorter ones in the last `last_rounds` whole rounds, and the others longer ones, so that all end
-/// together. (Unsigned: several divisions by numbers that the compiler does not know.)
-PHITUNE_DEVICE constexpr AttentionPlace attention_place(u32 work, u32 row_count, u32 works, u32 grid, u32 last_rounds) {
-  const u32 rounds = works / grid, more = works % grid, begin = rounds >= last_rounds ? (rounds - last_rounds) * grid : 0;
-  if (last_rounds > 0 && rounds >= last_rounds && more > 0 && begin % row_count == 0 && work >= begin) {
-    // The longest of what is left go to the blocks with a piece less, in turns from either end.
-    const u32 round = (work - begin) / grid, block = (work - begin) % grid, groups = (works - begin) / row_count, less = grid - more;
-    const u32 nth = block < more ? last_rounds * less + round * more + (round % 2 == 0 ? block : more - 1 - block)
-                                 : round * less + (round % 2 == 0 ? block - more : grid - 1 - block);
-    return {begin / row_count + nth % groups, row_count - 1 - nth / groups};
-  }
+/// The piece of work that is number `work` of all. Those of block i of a grid are i, i + grid, ..., a *round* each, unless they are dealt out
+/// otherwise (below). Pieces of one head or chunk lie side by side, so that what they read is in L2; a block that had the n-th longest of its
+/// neighbours has the n-th shortest next. (Unsigned: several divisions by numbers that the compiler does not know.)
+PHITUNE_DEVICE constexpr AttentionPlace attention_place(u32 work, u32 row_count, u32 grid) {
   const u32 group = work / row_count, at = work % row_count;
   if (row_count <= grid) {
     // Rounds of whole heads or chunks; `column` is what `at` was for the block in round 0.
@@ -86,6 +76,22 @@ PHITUNE_DEVICE constexpr AttentionPlace attention_place(u32 work, u32 row_count,
   const u32 round = at / grid, first = round * grid, end = first + grid < row_count ? first + grid : row_count;
   return {group, round % 2 == 0 ? at : first + end - 1 - at};
 }
+
+/// Which numbers a block's works have. In turn: its own number, then grid more each time.
+struct InTurn {
+  PHITUNE_DEVICE static constexpr u32 end(u32 works) { return works; }
+  PHITUNE_DEVICE static constexpr u32 work(u32 index) { return index; }
+};
+/// In the last rounds blocks exchange works of a round, so that all end together: the host side says with whom. From number Table::first on,
+/// the first of a round, to Table::end, the end of one, a block of Table::grid has the work that is in turn for block Table::block(number -
+/// first); that may be one past the last, which is none.
+template <class Table>
+struct Exchanged {
+  PHITUNE_DEVICE static constexpr u32 end(u32) { return Table::end; }
+  PHITUNE_DEVICE static u32 work(u32 index) {
+    return index < Table::first ? index : index / Table::grid * Table::grid + Table::block(index - Table::first);
+  }
+};
 
 /// So many tiles before their keys the gates of the keys are asked for, in a ring of their own: unlike a copied tile, a gate is needed by
 /// the thread that loads it.

@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
+#include <optional>
 #include <vector>
 
+#include "kernel_templates/sm90/attention_deal.hpp"
 #include "kernel_templates/sm90/hopper.hpp"
 #include "kernel_templates/storage.hpp"
 
@@ -71,42 +72,30 @@ std::int64_t needed_registers(const StageProblem& s, const Config& c, bool held_
   return accumulators + std::max({state, keys, denominators}) + others;
 }
 
-// How long a piece of work takes for each block of rows, in cycles of the tensor cores: what a query tile's products with the state cost, and
-// with a tile of keys. (A product with A in registers takes 20 at least.)
-std::vector<std::int64_t> costs(const StageProblem& s, const Config& c) {
-  const std::int64_t product = std::max<std::int64_t>(20, accumulated_columns(s) / 2), q = block_rows(c) / 64;
-  const std::int64_t state = adds_state(s) ? s.rows() / 16 * product : 0;
+// How long a piece of work takes, in cycles of the tensor cores: what its query tiles' products with the state cost, and with tiles of keys.
+// (A product with A in registers takes 20 at least.)
+std::int64_t cost(const StageProblem& s, const Config& c, AttentionPlace place) {
+  constexpr std::int64_t end_of_work = 2000;
+  const std::int64_t chunk = place.group / (s.problem.hq / s.problem.hk) % s.chunks();
+  const std::int64_t length = s.shape.fusion == Fusion::quadratic ? s.problem.t : std::min(s.shape.chunk, s.problem.t - chunk * s.shape.chunk);
+  const std::int64_t first = place.tile * block_rows(c), rows = std::min(block_rows(c), length - first);
+  if (rows <= 0) return 0;
+  const std::int64_t product = std::max<std::int64_t>(20, accumulated_columns(s) / 2);
+  const std::int64_t state = adds_state(s) && (chunk > 0 || s.problem.initial_state) ? s.rows() / 16 * product : 0;
   const std::int64_t keys = has_keys(s) ? s.problem.d / 16 * 32 + tile_keys / 16 * product : 0;
-  std::vector<std::int64_t> out;
-  for (std::int64_t tile = 0; tile < row_blocks(s, c); ++tile) out.push_back(2 * state + keys * (2 * q * tile + q + 1));
+  std::int64_t out = end_of_work;
+  for (std::int64_t row = 0; row < rows; row += 64) out += state + keys * ((first + row) / tile_keys + 1);
   return out;
 }
 
-// The longest block's time for works from `begin` to `end`, in an order with so many last rounds.
-std::int64_t longest_block(const std::vector<std::int64_t>& costs, u32 begin, u32 end, u32 grid, u32 last_rounds) {
-  std::vector<std::int64_t> blocks(grid);
-  const auto row_count = static_cast<u32>(costs.size());
-  for (u32 work = begin; work < end; ++work) blocks[work % grid] += costs[attention_place(work, row_count, end, grid, last_rounds).tile];
-  return *std::max_element(blocks.begin(), blocks.end());
-}
-
-// Over how many last rounds works of different lengths make up for blocks that have one more: as estimated, and only where that gains a
-// hundredth of the whole. What reads the same lies further apart then, with many blocks of rows too far (docs/kernels.md has what was measured).
-u32 last_rounds(const StageProblem& s, const Config& c, u32 grid) {
-  constexpr u32 most_row_blocks = 8, most_rounds = 8;
-  const auto end = static_cast<u32>(works(s, c)), rounds = end / grid;
-  if (row_blocks(s, c) > most_row_blocks || rounds < 2) return 0;
-  const std::vector<std::int64_t> each = costs(s, c);
-  // (Blocks are equal before a round with an even number.)
-  const u32 begin = (rounds > most_rounds ? rounds - most_rounds : 0) / 2 * 2 * grid;
-  const std::int64_t mean = std::accumulate(each.begin(), each.end(), std::int64_t{0}) / static_cast<std::int64_t>(each.size());
-  std::int64_t least = longest_block(each, begin, end, grid, 0) - rounds * mean / 100;
-  u32 best = 0;
-  for (u32 last = 1; last <= most_rounds; ++last) {
-    const std::int64_t longest = longest_block(each, begin, end, grid, last);
-    if (longest < least) least = longest, best = last;
-  }
-  return best;
+std::optional<AttentionDeal> deal(const StageProblem& s, const Config& c, u32 grid) {
+  // (Of more rounds one is too little to matter; of several blocks on one multiprocessor the longest has it for itself in the end.)
+  constexpr std::int64_t most_rounds = 100;
+  if (c.at("blocks") == 0 || c.at("min_blocks") > 1 || works(s, c) > most_rounds * grid) return std::nullopt;
+  const auto row_count = static_cast<u32>(row_blocks(s, c));
+  std::vector<std::int64_t> costs;
+  for (u32 work = 0; work < works(s, c); ++work) costs.push_back(cost(s, c, attention_place(work, row_count, grid)));
+  return deal_last_rounds(costs, grid);
 }
 
 std::int64_t grid_blocks(const StageProblem& s, const Config& c) {
@@ -194,16 +183,17 @@ AttentionConfig attention_config(const StageProblem& s, const Config& c) {
 
 std::string attention_source(const StageProblem& s, const Config& c) {
   const AttentionConfig k = attention_config(s, c);
-  const u32 rounds = c.at("blocks") == 0 ? 0 : last_rounds(s, c, static_cast<u32>(grid_blocks(s, c)));
+  const std::optional<AttentionDeal> dealt = deal(s, c, static_cast<u32>(grid_blocks(s, c)));
   return fmt::format(
       "#include \"kernel_templates/sm90/attention.cuh\"\n"
       "extern \"C\" __global__ void __launch_bounds__({threads}, {min_blocks})\n"
       "    phitune_kernel(const __grid_constant__ phitune::Args args) {{\n"
+      "{dealt}"
       "  phitune::sm90::attention<phitune::sm90::AttentionConfig{{.d = {d}, .e = {e}, .p = {p}, .gated = {gated}, .sum = {sum},\n"
       "      .keys = {keys}, .complete = {complete}, .partial = phitune::Storage::{partial},\n"
       "      .state = {{.added = {added}, .d_tile = {d_tile}, .steps = {steps}, .batch = {batch}}}, .warpgroups = {warpgroups},\n"
       "      .key_groups = {key_groups}, .m_tiles = {m_tiles}, .stages = {stages}, .score_sets = {score_sets}, .held_queries = {held},\n"
-      "      .query_tiles = {query_tiles}, .consumer_registers = {consumer}, .loader_registers = {loader},\n      .last_rounds = {last_rounds}}}>(args);\n"
+      "      .query_tiles = {query_tiles}, .consumer_registers = {consumer}, .loader_registers = {loader}}}{deal}>(args);\n"
       "}}\n",
       fmt::arg("threads", threads(c)), fmt::arg("min_blocks", c.at("min_blocks")), fmt::arg("d", k.d), fmt::arg("e", k.e),
       fmt::arg("p", k.p), fmt::arg("gated", k.gated), fmt::arg("sum", k.sum), fmt::arg("keys", k.keys),
@@ -211,7 +201,8 @@ std::string attention_source(const StageProblem& s, const Config& c) {
       fmt::arg("d_tile", k.state.d_tile), fmt::arg("steps", k.state.steps), fmt::arg("batch", k.state.batch), fmt::arg("warpgroups", k.warpgroups),
       fmt::arg("key_groups", k.key_groups), fmt::arg("m_tiles", k.m_tiles), fmt::arg("stages", k.stages),
       fmt::arg("score_sets", k.score_sets), fmt::arg("held", k.held_queries), fmt::arg("query_tiles", k.query_tiles),
-      fmt::arg("consumer", k.consumer_registers), fmt::arg("loader", k.loader_registers), fmt::arg("last_rounds", rounds));
+      fmt::arg("consumer", k.consumer_registers), fmt::arg("loader", k.loader_registers), fmt::arg("dealt", dealt ? dealt->source("Dealt") : ""),
+      fmt::arg("deal", dealt ? ", phitune::sm90::Exchanged<Dealt>" : ""));
 }
 
 Launch attention_launch(const StageProblem& s, const Config& c) {

@@ -19,9 +19,10 @@ struct AttentionLoader {
 
   PHITUNE_DEVICE explicit AttentionLoader(const Args& args) : at(args) {}
 
+  template <class Deal>
   PHITUNE_DEVICE void load_works() {
     if (copies()) {
-      at.each_work([this] {
+      at.template each_work<Deal>([this] {
         load_queries();
         if constexpr (C.state.added) {
           if (at.multiplies) copy_state();
@@ -30,7 +31,7 @@ struct AttentionLoader {
         ++query_turn;
       });
     } else {
-      at.each_work([this] {
+      at.template each_work<Deal>([this] {
         if constexpr (C.keys) {
           load_marks();
         } else {
