@@ -343,7 +343,8 @@ std::optional<std::string> degree_refused(const Problem& problem) {
 }
 
 std::optional<std::string> chunk_refused(const Problem& problem, std::int64_t chunk) {
-  const auto covering = std::max(static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(problem.t))), chunk_sizes.front());
+  const auto* const least = std::ranges::lower_bound(chunk_sizes, problem.t);
+  const std::int64_t covering = least != chunk_sizes.end() ? *least : static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(problem.t)));
   if (chunk > covering) return fmt::format("chunk {} is more than t {} needs: {} holds all of it", chunk, problem.t, covering);
   const std::int64_t chunks = (problem.t + chunk - 1) / chunk;
   if (chunks > max_chunks)

@@ -193,16 +193,16 @@ std::optional<Config> same_kernel(const StageProblem& stage, const Config& confi
   return std::nullopt;
 }
 
-// The plan of a winner on a problem that a CPU can emulate: one batch entry, one kv head with its query heads, and the shortest and fewest
-// chunks that the configs allow, half of one more and a token; launched as on a device of few multiprocessors, so that blocks that stay for
-// several pieces of work find as many. Everything that is compiled into the kernels stays.
+// The plan of a winner on a problem that a CPU can emulate: one batch entry, as few kv heads with their query heads and as short and few chunks as
+// the configs allow, half of one more and a token; launched as on a device of few multiprocessors, so that blocks that stay for several
+// pieces of work find as many. Everything that is compiled into the kernels stays, but for who does which works in the last rounds.
 Plan scaled_down(const Plan& winner, DeviceInfo device) {
   device.multiprocessors = 4;
-  const auto at = [&](std::int64_t chunk, std::int64_t chunks) -> std::optional<Plan> {
+  const auto at = [&](std::int64_t chunk, std::int64_t chunks, std::int64_t heads) -> std::optional<Plan> {
     Plan small{winner.problem, winner.shape, {}};
     small.problem.b = 1;
-    small.problem.hq /= small.problem.hk;
-    small.problem.hk = 1;
+    small.problem.hq = small.problem.hq / small.problem.hk * heads;
+    small.problem.hk = heads;
     small.problem.t = std::min(winner.problem.t, chunks * chunk + chunk / 2 + 1);
     if (small.shape.fusion != Fusion::quadratic) small.shape.chunk = chunk;
     const std::vector<StageProblem> stages = stages_of(small.problem, small.shape);
@@ -213,10 +213,18 @@ Plan scaled_down(const Plan& winner, DeviceInfo device) {
     }
     return small;
   };
-  constexpr std::int64_t shortest = 64;
-  for (std::int64_t chunk = shortest; chunk <= std::max(shortest, winner.shape.chunk); chunk *= 2) {
-    for (const std::int64_t chunks : {2, 4, 8}) {
-      if (auto plan = at(chunk, chunks)) return *plan;
+  // Powers of two up to the winner's chunk, and that; where all tokens are one chunk, parts of so many. (A block of gates may have several heads.)
+  constexpr std::int64_t shortest = 64, longest_part = 2048;
+  const std::int64_t longest = winner.shape.chunk > 0 ? winner.shape.chunk : longest_part;
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t chunk = shortest; chunk < longest; chunk *= 2) sizes.push_back(chunk);
+  sizes.push_back(std::max(shortest, longest));
+  for (const std::int64_t heads : {1, 2, 4, 8}) {
+    if (winner.problem.hk % heads != 0) continue;
+    for (const std::int64_t chunk : sizes) {
+      for (const std::int64_t chunks : {2, 4, 8}) {
+        if (auto plan = at(chunk, chunks, heads)) return *plan;
+      }
     }
   }
   return winner;

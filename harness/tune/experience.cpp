@@ -122,14 +122,19 @@ struct Learned {
 // What one template has been through.
 class Experience::Template {
  public:
-  void add(const DeviceInfo& device, const StageProblem& stage, const Config& config, std::optional<double> ms) {
+  // A config from before the space had some knob has that knob's first value: templates add knobs so.
+  void add(const DeviceInfo& device, const StageProblem& stage, Config config, std::optional<double> ms) {
     const auto [level, is_new] = levels_.try_emplace(device.name + " " + stage.key(), levels_.size());
     if (is_new) {
       names_.push_back(&level->first);
       neighbours_.push_back({stage, device.name});
       spaces_.push_back(stage_template(stage.stage, stage.path).space(stage, device));
     }
-    if (!spaces_[level->second].find(config)) return;
+    const Space& space = spaces_[level->second];
+    for (const Knob& knob : space.knobs()) {
+      if (!config.has(knob.name)) config.set(knob.name, knob.values.front());
+    }
+    if (!space.find(config)) return;
     Lesson& lesson = lessons_.emplace_back();
     lesson.level = level->second;
     lesson.config = config.text();

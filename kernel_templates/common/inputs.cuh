@@ -67,13 +67,16 @@ PHITUNE_DEVICE constexpr int centred(u64 h) {
 /// Exact: 24 bits times a power of two.
 PHITUNE_DEVICE constexpr float normal(u64 h, int exponent) { return static_cast<float>(centred(h)) * power_of_two(exponent - 21); }
 
-/// closing_gates: does the gate of the token after which there are `tokens` close? After 128, 512, 2048, ... tokens of even heads and after
-/// 256, 1024, 4096, ... of odd ones. Then for every chunk size c the heads of one kind close with the last token of the second chunk, with
-/// no other of it and with none of the last c / 2 before it: a state that is decayed by one gate too few brings back half a chunk in the
-/// third.
+/// closing_gates: does the gate of the token after which there are `tokens` close? Of four heads, after 128, 512, 2048, ... tokens of the
+/// first, 256, 1024, 4096, ... of the second, 192, 768, 3072, ... of the third and 384, 1536, ... of the fourth. Then for every chunk size c the
+/// heads of one kind close with the last token of the second chunk, with no other of it and with none of the last c / 2 before it: a state that
+/// is decayed by one gate too few brings back half a chunk in the third.
 PHITUNE_DEVICE constexpr bool closes(u64 tokens, u64 head) {
-  const bool power_of_two = (tokens & (tokens - 1)) == 0, odd_power = (tokens & 0xaaaaaaaaaaaaaaaaull) != 0;
-  return tokens >= 128 && power_of_two && odd_power == (head % 2 == 0);
+  const bool thirds = head % 4 >= 2;
+  const u64 power = thirds ? tokens / 3 : tokens;
+  if (tokens < 128 || (thirds && tokens % 3 != 0) || (power & (power - 1)) != 0) return false;
+  const bool odd_power = (power & 0xaaaaaaaaaaaaaaaaull) != 0;
+  return thirds ? odd_power == (head % 2 == 1) : odd_power == (head % 2 == 0);
 }
 
 /// -3 u^2 2^-length with u uniform: mean -2^-length, most tokens near 0, a few at 3 times the mean. One rounding.

@@ -10,7 +10,7 @@ namespace phitune::sm90 {
 
 namespace {
 
-// (More rounds would hardly bring blocks closer together; docs/kernels.md has the numbers.)
+// (By the model eight bring the headline's blocks no closer together than six do: 0.5, 0.7 and 0.8 % at chunks 768, 512 and 1024.)
 constexpr std::size_t last_rounds = 6;
 // Of the mean of all blocks: what the longest must gain, for what reads the same begins further apart then.
 constexpr std::int64_t least_gain = 100;
@@ -29,7 +29,7 @@ class Rounds {
   [[nodiscard]] const std::vector<std::uint16_t>& blocks() const { return blocks_; }
   [[nodiscard]] std::size_t longest() const { return static_cast<std::size_t>(std::max_element(loads_.begin(), loads_.end()) - loads_.begin()); }
   [[nodiscard]] std::int64_t load(std::size_t block) const { return loads_[block]; }
-  [[nodiscard]] std::int64_t mean() const { return std::accumulate(loads_.begin(), loads_.end(), std::int64_t{0}) / static_cast<std::int64_t>(grid_); }
+  [[nodiscard]] std::int64_t total() const { return std::accumulate(loads_.begin(), loads_.end(), std::int64_t{0}); }
 
   /// The exchange that leaves the longer of two blocks, `block` one of them, the shortest; false where none makes it shorter.
   bool exchange(std::size_t block) {
@@ -68,7 +68,8 @@ std::optional<AttentionDeal> deal_last_rounds(std::span<const std::int64_t> cost
   // (Each exchange makes the longest block shorter, but there may be others as long: a bound keeps that short.)
   for (std::uint32_t exchanges = 0; exchanges < 8 * grid && rounds.exchange(rounds.longest()); ++exchanges) {
   }
-  if ((before - rounds.load(rounds.longest())) * least_gain < rounds.mean()) return std::nullopt;
+  const std::int64_t gained = before - rounds.load(rounds.longest());
+  if (gained == 0 || gained * least_gain * grid < rounds.total()) return std::nullopt;
   return AttentionDeal{static_cast<std::uint32_t>(rounds.first()), grid, rounds.blocks()};
 }
 

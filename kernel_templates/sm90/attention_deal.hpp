@@ -1,4 +1,4 @@
-// Which block of the Hopper attention kernel does which works, where blocks outnumber what is left of a round.
+// Which block of the Hopper attention kernel does which works in the last rounds, so that blocks end together.
 #pragma once
 
 #include <cstdint>

@@ -145,7 +145,7 @@ struct UpdateLoader : UpdateBlock<C> {
   static constexpr int key_pieces = C.d / 32;
   // Octets that are read before any of them is written: the compiler would not read past a write, and a warp that loads waits for each read
   // with few others beside it. (More would take registers that there are not.)
-  static constexpr int octets_at_once = wide || warp_octets < 2 ? warp_octets : key_pieces < 4 ? 2 : 1;
+  static constexpr int octets_at_once = wide ? warp_octets : key_pieces < 4 ? 2 : 1;
   static_assert(warp_octets % octets_at_once == 0);
   /// Some of the warp's keys of a tile, as ldmatrix gives them.
   using Keys = u32[octets_at_once][key_pieces][4];

@@ -237,6 +237,7 @@ TEST(PlanShapes, ChunksReachAsFarAsTheTokensAndNoFurther) {
   };
   EXPECT_EQ(chunks(1), (std::set<std::int64_t>{0, 64})) << "one token still needs a shape that takes and gives states";
   EXPECT_EQ(chunks(65), (std::set<std::int64_t>{0, 64, 128}));
+  EXPECT_EQ(chunks(300), (std::set<std::int64_t>{0, 64, 128, 256, 384})) << "384 holds all of it, so 512 would be the same";
   EXPECT_EQ(chunks(1024), (std::set<std::int64_t>{0, 64, 128, 256, 384, 512, 768, 1024}));
   EXPECT_EQ(chunks(65536).size(), chunk_sizes + 1);
   EXPECT_EQ(chunks(65536 * 64), (std::set<std::int64_t>{0, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096})) << "65536 chunks do not fit a grid";

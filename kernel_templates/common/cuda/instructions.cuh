@@ -34,8 +34,9 @@ PHITUNE_DEVICE char* shared_memory() {
 extern "C" __device__ const int phitune_waits_for_earlier_kernels = 1;
 #endif
 /// Waits until all that earlier kernels of the stream have written is there, and lets the next kernel take the places of this one's blocks
-/// as they end. By all threads of all blocks, before they read or write anything that another kernel has to do with. (sm_90 and later, for
-/// kernels launched with programmatic stream serialisation; else kernels start when the one before has ended.)
+/// as they end. In every block, by all threads that read or write what another kernel of the plan has to do with, or by others that these then wait
+/// for. Not needed for the plan's inputs: its first kernel starts when all before it has ended. (sm_90 and later, for kernels launched with
+/// programmatic stream serialisation; else kernels start when the one before has ended.)
 PHITUNE_DEVICE void wait_for_earlier_kernels() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;  // %0" ::"l"(&phitune_waits_for_earlier_kernels) : "memory");
