@@ -196,7 +196,7 @@ std::optional<Config> same_kernel(const StageProblem& stage, const Config& confi
 // The plan of a winner on a problem that a CPU can emulate: one batch entry, as few kv heads with their query heads and as short and few chunks as
 // the configs allow, half of one more and a token; launched as on a device of few multiprocessors, so that blocks that stay for several
 // pieces of work find as many. Everything that is compiled into the kernels stays, but for who does which works in the last rounds.
-Plan scaled_down(const Plan& winner, DeviceInfo device) {
+std::optional<Plan> scaled_down(const Plan& winner, DeviceInfo device) {
   device.multiprocessors = 4;
   const auto at = [&](std::int64_t chunk, std::int64_t chunks, std::int64_t heads) -> std::optional<Plan> {
     Plan small{winner.problem, winner.shape, {}};
@@ -223,11 +223,11 @@ Plan scaled_down(const Plan& winner, DeviceInfo device) {
     if (winner.problem.hk % heads != 0) continue;
     for (const std::int64_t chunk : sizes) {
       for (const std::int64_t chunks : {2, 4, 8}) {
-        if (auto plan = at(chunk, chunks, heads)) return *plan;
+        if (auto plan = at(chunk, chunks, heads)) return plan;
       }
     }
   }
-  return winner;
+  return std::nullopt;
 }
 
 // Whoever they were tuned on: here it is about the kernels, made from today's templates, and not about times.
@@ -241,13 +241,19 @@ void verify_winners_scaled_down(const VerifyFlags& flags, Device& device, const 
   for (const Winner& winner : winners) {
     if (stop_requested()) return;
     const Plan& tuned = winner.plan_trial.trial.plan;
-    const Plan small = scaled_down(tuned, device.info());
+    const std::string name = fmt::format("{} | {}", tuned.problem.key(), tuned.shape.text());
+    const std::optional<Plan> small = scaled_down(tuned, device.info());
+    if (!small) {
+      Result result;
+      result.outcome = Outcome::pruned;
+      result.reason = "not run: no small problem takes this winner's configs. Verify it on a GPU (--device cuda:0)";
+      findings.add(name, result);
+      continue;
+    }
     std::vector<ExecutableStage> stages;
-    for (const PlanStage& stage : small.stages) stages.push_back({stage, nullptr});
-    const auto results = device.run_plans(small.problem, std::span(&stages, 1), policy);
-    findings.add(
-        fmt::format("{} | {}\n    run as {} | {}", tuned.problem.key(), tuned.shape.text(), small.problem.key(), small.shape.text()),
-        results.front());
+    for (const PlanStage& stage : small->stages) stages.push_back({stage, nullptr});
+    const auto results = device.run_plans(small->problem, std::span(&stages, 1), policy);
+    findings.add(fmt::format("{}\n    run as {} | {}", name, small->problem.key(), small->shape.text()), results.front());
   }
 }
 

@@ -19,6 +19,13 @@ PHITUNE_DEVICE void set_zero(float (&r)[N]) {
   settle(r);
 }
 
+/// `x`, which the compiler takes for another number: what is made of it is made where it is needed, instead of long before and kept in registers.
+PHITUNE_DEVICE u32 anew(u32 x) {
+  u32 again[1] = {x};
+  settle(again);
+  return again[0];
+}
+
 /// Arrives once for the warp, when all of its lanes have come here: what any of them has read or written is ordered before.
 PHITUNE_DEVICE void barrier_arrive_warp(Barrier* barrier) {
   warp_barrier();

@@ -125,9 +125,8 @@ struct Attention {
   /// The keys up to the diagonal.
   PHITUNE_DEVICE void attend(Accumulators& acc, const char* query_tile, int own, const KeyRing& ring) const {
     const auto read = [&](typename Tiles::Queries& q, int m) { load_fragments(q, query_tile, m); };
-    u32 row[1] = {static_cast<u32>(at.first + row_of(0, 0))};
-    settle(row);  // (one register instead of two for each query tile)
-    const auto from = [&](int tile, int m) { return ring.tile_of(tile) * keys - static_cast<int>(row[0]) - m * 64; };
+    const int row = static_cast<int>(anew(at.first + row_of(0, 0)));  // (one register instead of two for each query tile)
+    const auto from = [&](int tile, int m) { return ring.tile_of(tile) * keys - row - m * 64; };
     const auto before = [&](typename Tiles::Weights& w, const typename Tiles::Scores& s, int tile, int) {
       Tiles::template weigh_split<false>(w, s, ring.stage(tile), 0);
     };

@@ -71,16 +71,13 @@ struct AttentionLoader {
 
   /// Starts copying the queries, and the gates at the rows' ends. By the whole warpgroup.
   PHITUNE_DEVICE void load_queries() const {
-    // (Settled: what follows from it would else be kept in registers from work to work, and there are none left.)
-    u32 thread[1] = {static_cast<u32>(loader())};
-    settle(thread);
+    const u32 thread = anew(loader());
     const Strides& s = at.args.q_strides;
     const char* const source = static_cast<const char*>(at.args.q) + (at.batch * s.b + at.head * s.h + (at.start + at.first) * s.t) * 2;
     barrier_wait(Block::queries_empty(query_turn), (query_turn / C.query_tiles & 1) ^ 1);
-    copy_rows<C.d / 8, 128>(Block::queries(query_turn), L.query_stride, source, s.t * 2, thread[0]);
+    copy_rows<C.d / 8, 128>(Block::queries(query_turn), L.query_stride, source, s.t * 2, thread);
     if constexpr (C.keys && C.gated) {
-      const u32 part = thread[0];
-      if (part < 2) copy_gate(Block::row_gates(query_turn) + part, part == 0 ? at.reference_gate() : at.chunk_gates() + at.last_row());
+      if (thread < 2) copy_gate(Block::row_gates(query_turn) + thread, thread == 0 ? at.reference_gate() : at.chunk_gates() + at.last_row());
     }
     barrier_arrive_after_copies(Block::queries_full(query_turn));
   }
@@ -117,12 +114,8 @@ struct AttentionLoader {
       copy_stages<Z::stages, Z::L.stage_bytes>(static_cast<const char*>(at.args.state_z) + matrix() * (C.d * C.d * 4));
     }
   }
-  /// Number of the state before the chunk. (Settled: what follows from it is computed when it is needed, for want of registers.)
-  PHITUNE_DEVICE i64 matrix() const {
-    u32 number[1] = {static_cast<u32>((at.batch * at.args.hk + at.kv_head) * at.args.chunks + at.chunk)};
-    settle(number);
-    return number[0];
-  }
+  /// Number of the state before the chunk.
+  PHITUNE_DEVICE i64 matrix() const { return anew((at.batch * at.args.hk + at.kv_head) * at.args.chunks + at.chunk); }
   template <int Count, int Bytes>
   PHITUNE_DEVICE void copy_stages(const char* source) {
     PHITUNE_NO_UNROLL

@@ -62,14 +62,6 @@ struct UpdateBlock {
     return out;
   }
 
-  /// `x`, which the compiler takes for another number: what is made of it is made where it is needed, instead of before the first work, to
-  /// be kept in registers throughout the products.
-  PHITUNE_DEVICE static int anew(int x) {
-    u32 again[1] = {static_cast<u32>(x)};
-    settle(again);
-    return static_cast<int>(again[0]);
-  }
-
   PHITUNE_DEVICE static Barrier* full(int slot) { return reinterpret_cast<Barrier*>(shared_memory()) + slot; }
   PHITUNE_DEVICE static Barrier* empty(int slot) { return full(C.stages + slot); }
   PHITUNE_DEVICE static char* keys(int slot) { return shared_memory() + L.ring_at + slot * L.stage_bytes; }

@@ -13,9 +13,7 @@ class UpdateMatrix : UpdateBlock<C> {
   using Work = typename Block::Work;
   using Block::L, Block::args, Block::full, Block::keys, Block::release;
 
-  PHITUNE_DEVICE explicit UpdateMatrix(const Args& a) : Block(a), thread{static_cast<u32>(thread_index() % 128)} {
-    // (Offsets would else be computed before the first work and kept in registers throughout.)
-    settle(thread);
+  PHITUNE_DEVICE explicit UpdateMatrix(const Args& a) : Block(a), thread(anew(thread_index() % 128)) {
     PHITUNE_UNROLL
     for (int m = 0; m < tiles; ++m) set_zero(acc[m]);
   }
@@ -23,7 +21,7 @@ class UpdateMatrix : UpdateBlock<C> {
   /// The products of 64 tokens of a tile; those of the last step are left in flight.
   PHITUNE_DEVICE void multiply_panel(int slot, int panel) {
     const char* const k = keys(slot) + panel * L.key_panel_bytes;
-    const int first_row = static_cast<int>(thread[0] / 32 * 16 + thread[0] % 16);
+    const int first_row = static_cast<int>(thread / 32 * 16 + thread % 16);
     const SharedMatrix b = swizzled_rows_of_k(k, key_panel_row);
     PHITUNE_UNROLL
     for (int step = 0; step < 4; ++step) {
@@ -32,7 +30,7 @@ class UpdateMatrix : UpdateBlock<C> {
       for (int m = 0; m < tiles; ++m) {
         // (Where features are fewer than rows, they are repeated.)
         const int row = (m * 64 + first_row) % C.d;
-        ldmatrix_x4(set[m], k + tile_offset<key_panel_row / 2>(row, step * 2 + static_cast<int>(thread[0] % 32 / 16)));
+        ldmatrix_x4(set[m], k + tile_offset<key_panel_row / 2>(row, step * 2 + static_cast<int>(thread % 32 / 16)));
         settle(set[m]);
       }
       wgmma_fence();
@@ -61,7 +59,7 @@ class UpdateMatrix : UpdateBlock<C> {
   PHITUNE_DEVICE void write(const Work& work) {
     constexpr bool scanned = C.scan_registers > 0;  // by this kernel: the share lies where Z will
     float* const out = (scanned ? static_cast<float*>(args.state_z) : args.update_z) + (static_cast<i64>(work.head) * args.chunks + work.chunk) * (C.d * C.d);
-    const int first_row = thread[0] / 32 * 16 + thread[0] % 32 / 4, first_column = thread[0] % 4 * 2;
+    const int first_row = thread / 32 * 16 + thread % 32 / 4, first_column = thread % 4 * 2;
     PHITUNE_UNROLL
     for (int m = 0; m < tiles; ++m) {
       settle(acc[m]);
@@ -78,7 +76,7 @@ class UpdateMatrix : UpdateBlock<C> {
 
  private:
   static constexpr int tiles = ceil_div(C.d, 64);
-  u32 thread[1];
+  u32 thread;
   float acc[tiles][C.d / 2];
   u32 fragments[2][tiles][4];  // of A: alive for as long as products may be in flight
 };

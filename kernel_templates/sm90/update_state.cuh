@@ -32,7 +32,7 @@ template <UpdateStateConfig C>
 struct UpdateState : UpdateBlock<C> {
   using Block = UpdateBlock<C>;
   using Work = typename Block::Work;
-  using Block::L, Block::args, Block::works, Block::work_at, Block::anew, Block::full, Block::release;
+  using Block::L, Block::args, Block::works, Block::work_at, Block::full, Block::release;
 
   PHITUNE_DEVICE explicit UpdateState(const Args& a) : Block(a) {}
 
@@ -63,18 +63,19 @@ struct UpdateState : UpdateBlock<C> {
     for (auto& tile : acc) set_zero(tile);
   }
 
+  // Where a product's rows begin is found twice, before it and, from the thread's number, behind it: kept in registers it would cost the loop.
   /// First octet of a warp of m_tiles `tiles`, whose warpgroup's rows begin at `octet`.
   PHITUNE_DEVICE static int warp_octet(int octet, int tiles, int thread) { return octet + thread / 32 % 4 * (2 * tiles); }
   PHITUNE_DEVICE static int own_octet(const Work& work, int thread) { return work.first_octet + thread / 128 * (8 * C.m_tiles); }
 
-  /// The rows of a warpgroup. (What says where they are written is made anew.)
+  /// The rows of a warpgroup.
   PHITUNE_DEVICE void multiply(int octet, const Work& work, int index, int& turn) const {
     using Product = UpdateProduct<C, C.m_tiles>;
     typename Product::Accumulators acc;
     clear<Product>(acc);
     Product::multiply(acc, octet + warp() % 4 * (2 * C.m_tiles), work, turn, [](int, int) {});
-    const Work done = work_at(anew(index));
-    const int thread = anew(thread_index());
+    const Work done = work_at(static_cast<int>(anew(index)));
+    const int thread = static_cast<int>(anew(thread_index()));
     Product(args).write(acc, warp_octet(own_octet(done, thread), C.m_tiles, thread), done);
   }
 
@@ -88,11 +89,12 @@ struct UpdateState : UpdateBlock<C> {
         clear<Product>(acc);
         Product::multiply(acc, octet + warp() % 4 * (2 * L.last_tiles), work, turn,
                           [&](int slot, int panel) { matrix.multiply_panel(slot, panel); });
-        Product(args).write(acc, warp_octet(L.matrix_octet, L.last_tiles, anew(thread_index())), work_at(anew(index)));
+        Product(args).write(acc, warp_octet(L.matrix_octet, L.last_tiles, static_cast<int>(anew(thread_index()))),
+                            work_at(static_cast<int>(anew(index))));
       } else {
         matrix.multiply(work, turn);
       }
-      matrix.write(work_at(anew(index)));
+      matrix.write(work_at(static_cast<int>(anew(index))));
     }
   }
 

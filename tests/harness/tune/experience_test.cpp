@@ -99,6 +99,25 @@ TEST(Experience, WhatANeighbourKnowsOfAConfigCountsMoreThanWhatIsTrueOfAll) {
   EXPECT_EQ(space.at(most_promising(experience.prior(headline, space, synthetic_info()), space)).text(), odd.text());
 }
 
+// What an older version left has not all of today's knobs.
+TEST(Experience, ConfigsFromBeforeAKnobHaveItsFirstValue) {
+  const StageProblem gates = make_stage_problem(headline.problem, headline.shape, Stage::gates);
+  const Space space = space_of(gates);
+  Experience experience;
+  for (std::size_t i = 0; i < space.size(); ++i) {
+    const Config config = space.at(i);
+    if (config.at("heads") != 1) continue;
+    // No other knob, and the slowest by its shape are the fastest here.
+    Trial trial = trial_of(headline, {{"stages", 4}, {"batch", 4}}, 0.01 * static_cast<double>(config.at("threads")));
+    trial.problem = gates;
+    trial.config = {{"threads", config.at("threads")}, {"items", config.at("items")}};
+    for (int repeated = 0; repeated < 4; ++repeated) experience.add(synthetic_info(), trial);
+  }
+  std::int64_t fewest = 1024;
+  for (std::size_t i = 0; i < space.size(); ++i) fewest = std::min(fewest, space.at(i).at("threads"));
+  EXPECT_EQ(space.at(most_promising(experience.prior(gates, space, synthetic_info()), space)).at("threads"), fewest);
+}
+
 TEST(Experience, WhatFailedIsExpectedToBeSlow) {
   Experience experience;
   const StageProblem other = query_state("b1 t16384 h16 d64 p2 bf16 gated");
