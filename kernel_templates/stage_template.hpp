@@ -64,12 +64,17 @@ struct Work {
 /// Length R of a state row: e, and with normalisation sum 8 columns more for the denominator, unless that is a matrix.
 [[nodiscard]] std::int64_t state_columns(const Problem& problem, Path path);
 
+/// Whether the plan's attention may multiply in fp16 keys and values that it has weighed before (sm90/half_attention.cuh), and how many bytes
+/// those take.
+[[nodiscard]] bool has_weighed_keys(const Problem& problem, Fusion fusion, Path path);
+[[nodiscard]] std::int64_t weighed_bytes(const Problem& problem);
+
 /// Bytes of update_scan's counters, `args.progress`: one for each chunk of at most rows / 64 slices of a state.
 [[nodiscard]] std::int64_t progress_bytes(const Problem& problem, std::int64_t chunks, std::int64_t rows);
 
 /// Bytes of each intermediate buffer a plan needs; the sum, each rounded to 256, is the workspace.
 struct Workspace {
-  std::int64_t gates = 0, partial = 0, row_sum = 0, update = 0, update_z = 0, state = 0, state_z = 0, progress = 0, phi_k = 0, phi_q = 0, v_aug = 0, inter = 0;
+  std::int64_t gates = 0, partial = 0, row_sum = 0, update = 0, update_z = 0, state = 0, state_z = 0, progress = 0, weighed = 0, phi_k = 0, phi_q = 0, v_aug = 0, inter = 0;
   bool state_aliases_update = false;  // and state_z update_z
   [[nodiscard]] std::int64_t total() const;
 };

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "kernel_templates/common/state_layout.cuh"
+#include "kernel_templates/sm90/half_attention_config.cuh"
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune {
@@ -10,8 +11,8 @@ namespace {
 
 std::int64_t rounded(std::int64_t size) { return (size + 255) / 256 * 256; }
 
-std::array<std::int64_t, 12> sizes(const Workspace& w) {
-  return {w.gates, w.partial, w.row_sum, w.update, w.update_z, w.state, w.state_z, w.progress, w.phi_k, w.phi_q, w.v_aug, w.inter};
+std::array<std::int64_t, 13> sizes(const Workspace& w) {
+  return {w.gates, w.partial, w.row_sum, w.update, w.update_z, w.state, w.state_z, w.progress, w.weighed, w.phi_k, w.phi_q, w.v_aug, w.inter};
 }
 
 Strides contiguous(const Problem& problem, std::int64_t heads, std::int64_t width) {
@@ -31,6 +32,16 @@ std::int64_t state_columns(const Problem& problem, Path path) {
   return problem.e + (columns ? 8 : 0);
 }
 
+bool has_weighed_keys(const Problem& problem, Fusion fusion, Path path) {
+  return fusion == Fusion::quadratic && path == Path::sm90 && problem.dtype == Dtype::bf16 && (problem.p == 2 || problem.p == 4) &&
+         problem.normalisation == Normalisation::sum && (problem.d == 16 || problem.d == 32) && (problem.e == 16 || problem.e == 32);
+}
+
+std::int64_t weighed_bytes(const Problem& problem) {
+  const sm90::HalfTileLayout tile = sm90::half_tile_layout({.d = static_cast<int>(problem.d), .e = static_cast<int>(problem.e)});
+  return problem.b * problem.hk * ((problem.t + sm90::half_keys - 1) / sm90::half_keys) * (tile.bytes + 4);
+}
+
 std::int64_t progress_bytes(const Problem& problem, std::int64_t chunks, std::int64_t rows) {
   return problem.b * problem.hk * chunks * ((rows + 63) / 64) * 4;
 }
@@ -44,7 +55,10 @@ std::int64_t Workspace::total() const {
 Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
   Workspace w;
   if (problem.gated) w.gates = problem.b * problem.hk * problem.t * 2 * 4;
-  if (shape.fusion == Fusion::quadratic) return w;
+  if (shape.fusion == Fusion::quadratic) {
+    if (has_weighed_keys(problem, shape.fusion, shape.path)) w.progress = 4, w.weighed = weighed_bytes(problem);
+    return w;
+  }
 
   const bool sum = problem.normalisation == Normalisation::sum;
   const std::int64_t chunks = (problem.t + shape.chunk - 1) / shape.chunk;
@@ -95,6 +109,7 @@ void bind_workspace(Args& args, const Problem& problem, const PlanShape& shape, 
   args.state = w.state_aliases_update ? args.update : take(w.state);
   args.state_z = w.state_aliases_update && matrix ? args.update_z : take(w.state_z);
   args.progress = static_cast<unsigned*>(take(w.progress));
+  args.weighed = take(w.weighed);
   args.phi_k = take(w.phi_k);
   args.phi_q = take(w.phi_q);
   args.v_aug = take(w.v_aug);

@@ -109,7 +109,7 @@ struct GpuDevice::State {
                                            : session->pool.input(input_tensor(buffer, problem, seed, InputKind::normal), copy);
       set_pointer(args, buffer, data);
     }
-    for (const auto& buffers : {outputs_of(problem), counters_of(problem)}) {
+    for (const auto& buffers : {outputs_of(problem), counters_of(problem), scratch_of(problem)}) {
       for (const Buffer buffer : buffers)
         set_pointer(args, buffer, session->pool.scratch(std::string(to_string(buffer)), buffer_shape(buffer, problem).size_bytes(), copy));
     }

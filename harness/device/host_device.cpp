@@ -300,7 +300,7 @@ struct HostDevice::State {
     for (const Buffer buffer : outputs) set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, whole).size_bytes()));
     const bool aliases = workspace_of(problem, shape).state_aliases_update;
     for (const ExecutableStage& stage : stages) {
-      for (const auto& buffers : {outputs_of(stage.stage.problem), counters_of(stage.stage.problem)}) {
+      for (const auto& buffers : {outputs_of(stage.stage.problem), counters_of(stage.stage.problem), scratch_of(stage.stage.problem)}) {
         for (const Buffer buffer : buffers) {
           if (run.buffers.has(buffer) || (aliases && (buffer == Buffer::state || buffer == Buffer::state_z))) continue;
           set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, stage.stage.problem).size_bytes()));
@@ -339,7 +339,7 @@ Result HostDevice::run_stage(const ExecutableStage& stage, const MeasurePolicy& 
     set_sizes(run.args, problem);
     for (const Buffer buffer : run.inputs) fill(run.buffers, run.args, buffer, problem, policy.seed, InputKind::normal);
     const std::vector<Buffer> outputs = outputs_of(problem);
-    for (const auto& buffers : {outputs, counters_of(problem)}) {
+    for (const auto& buffers : {outputs, counters_of(problem), scratch_of(problem)}) {
       for (const Buffer buffer : buffers) set_pointer(run.args, buffer, run.buffers.add(buffer, buffer_shape(buffer, problem).size_bytes()));
     }
     std::vector<double> samples;

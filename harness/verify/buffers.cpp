@@ -88,6 +88,8 @@ std::string_view to_string(Buffer buffer) {
       return "state_z";
     case Buffer::progress:
       return "progress";
+    case Buffer::weighed:
+      return "weighed";
     case Buffer::initial_state:
       return "initial_state";
     case Buffer::final_state:
@@ -137,7 +139,9 @@ BufferShape buffer_shape(Buffer buffer, const StageProblem& stage) {
     case Buffer::state_z:
       return intermediate(Dtype::bf16, matrices * 2 * p.d, p.d);
     case Buffer::progress:
-      return intermediate(Dtype::fp32, progress_bytes(p, stage.chunks(), stage.rows()) / 4, 1);
+      return intermediate(Dtype::fp32, stage.stage == Stage::attention ? 1 : progress_bytes(p, stage.chunks(), stage.rows()) / 4, 1);
+    case Buffer::weighed:
+      return intermediate(Dtype::fp32, weighed_bytes(p) / 4, 1);
     case Buffer::initial_state:
     case Buffer::final_state:
       return intermediate(Dtype::fp32, p.b * p.hk * state_rows(p.d, p.p, 1), p.e + 1);
@@ -212,8 +216,14 @@ std::vector<Buffer> outputs_of(const StageProblem& stage) {
 }
 
 std::vector<Buffer> counters_of(const StageProblem& stage) {
-  if (stage.stage != Stage::update_scan) return {};
+  const bool weighs = stage.stage == Stage::attention && has_weighed_keys(stage.problem, stage.shape.fusion, stage.path);
+  if (stage.stage != Stage::update_scan && !weighs) return {};
   return {Buffer::progress};
+}
+
+std::vector<Buffer> scratch_of(const StageProblem& stage) {
+  if (stage.stage != Stage::attention || !has_weighed_keys(stage.problem, stage.shape.fusion, stage.path)) return {};
+  return {Buffer::weighed};
 }
 
 void set_pointer(Args& args, Buffer buffer, void* data) {
@@ -256,6 +266,9 @@ void set_pointer(Args& args, Buffer buffer, void* data) {
       break;
     case Buffer::progress:
       args.progress = static_cast<unsigned*>(data);
+      break;
+    case Buffer::weighed:
+      args.weighed = data;
       break;
     case Buffer::initial_state:
       args.initial_state = static_cast<const float*>(data);
@@ -306,6 +319,8 @@ void* pointer_of(const Args& args, Buffer buffer) {
       return args.state_z;
     case Buffer::progress:
       return args.progress;
+    case Buffer::weighed:
+      return args.weighed;
     case Buffer::initial_state:
       return const_cast<float*>(args.initial_state);
     case Buffer::final_state:

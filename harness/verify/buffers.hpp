@@ -25,6 +25,7 @@ enum class Buffer {
   state,
   state_z,
   progress,
+  weighed,
   initial_state,
   final_state,
   phi_k,
@@ -53,6 +54,8 @@ struct BufferShape {
 [[nodiscard]] std::vector<Buffer> outputs_of(const StageProblem& problem);
 /// Memory that the stage needs besides: counters, which must be zero when it begins.
 [[nodiscard]] std::vector<Buffer> counters_of(const StageProblem& problem);
+/// Memory besides those that may hold anything when the stage begins, and that no other stage reads.
+[[nodiscard]] std::vector<Buffer> scratch_of(const StageProblem& problem);
 
 /// Points the kernel's argument for `buffer` at `data`.
 void set_pointer(Args& args, Buffer buffer, void* data);

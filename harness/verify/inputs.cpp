@@ -57,6 +57,7 @@ inputs::Stream stream_of(Buffer buffer) {
     case Buffer::y:
     case Buffer::gates:
     case Buffer::progress:
+    case Buffer::weighed:
     case Buffer::final_state:
       break;
   }

@@ -33,6 +33,8 @@ struct Args {
 
   unsigned* progress = nullptr;         // [b][hk][slices][n]: parts of U that are written, zero at first (update_scan; slices <= D / 64)
 
+  void* weighed = nullptr;              // [b][hk][tiles of 128 keys], then their exponents (sm90/key_weigher.cuh)
+
   void* phi_k = nullptr;                // [b][hk][n*chunk][D]  (materialized)
   void* phi_q = nullptr;                // [b][hq][n*chunk][D]  (materialized)
   void* v_aug = nullptr;                // [b][hk][n*chunk][R]  (materialized): v with the column of ones

@@ -5,10 +5,12 @@
 #define PHITUNE_DEVICE __device__ __forceinline__
 #define PHITUNE_UNROLL _Pragma("unroll")
 #define PHITUNE_NO_UNROLL _Pragma("unroll 1")
+#define PHITUNE_UNROLL_TWICE _Pragma("unroll 2")
 #else
 #define PHITUNE_DEVICE inline
 #define PHITUNE_UNROLL
 #define PHITUNE_NO_UNROLL
+#define PHITUNE_UNROLL_TWICE
 #endif
 
 namespace phitune {

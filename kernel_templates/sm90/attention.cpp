@@ -1,8 +1,16 @@
 #include "kernel_templates/sm90/attention.hpp"
 
 #include "kernel_templates/sm90/attention_kernel.hpp"
+#include "kernel_templates/sm90/half_attention.hpp"
 
 namespace phitune::sm90 {
+
+namespace {
+
+bool may_halve(const StageProblem& s) { return has_weighed_keys(s.problem, s.shape.fusion, s.path); }
+bool halves(const Config& c) { return c.has("halves") && c.at("halves") != 0; }
+
+}  // namespace
 
 Space AttentionTemplate::space(const StageProblem& s, const DeviceInfo& device) const {
   std::vector<Constraint> constraints = {
@@ -14,11 +22,20 @@ Space AttentionTemplate::space(const StageProblem& s, const DeviceInfo& device) 
          return c.at("key_groups") == 1 || (c.at("warpgroups") % c.at("key_groups") == 0 && c.at("m_tiles") == 1);
        }}};
   for (Constraint& constraint : attention_constraints(s, device)) constraints.push_back(std::move(constraint));
-  return Space(attention_knobs(s, device), std::move(constraints));
+  std::vector<Knob> knobs = attention_knobs(s, device);
+  if (may_halve(s)) {
+    knobs.push_back({"halves", {0, 1}, "1: keys and values are weighed beforehand and multiplied in fp16, in tiles of 128 keys"});
+    for (Constraint& constraint : half_attention_constraints(s, device)) constraints.push_back(std::move(constraint));
+  }
+  return Space(std::move(knobs), std::move(constraints));
 }
 
-std::string AttentionTemplate::source(const StageProblem& s, const Config& c) const { return attention_source(s, c); }
-Launch AttentionTemplate::launch(const StageProblem& s, const Config& c) const { return attention_launch(s, c); }
+std::string AttentionTemplate::source(const StageProblem& s, const Config& c) const {
+  return halves(c) ? half_attention_source(s, c) : attention_source(s, c);
+}
+Launch AttentionTemplate::launch(const StageProblem& s, const Config& c) const {
+  return halves(c) ? half_attention_launch(s, c) : attention_launch(s, c);
+}
 
 const StageTemplate& attention_template() {
   static const AttentionTemplate instance;

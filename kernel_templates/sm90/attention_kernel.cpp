@@ -6,7 +6,6 @@
 #include <optional>
 #include <vector>
 
-#include "kernel_templates/sm90/attention_deal.hpp"
 #include "kernel_templates/sm90/hopper.hpp"
 #include "kernel_templates/storage.hpp"
 
@@ -35,8 +34,7 @@ std::int64_t row_blocks(const StageProblem& s, const Config& c) {
 }
 std::int64_t works(const StageProblem& s, const Config& c) { return s.problem.b * s.problem.hq * s.chunks() * row_blocks(s, c); }
 
-// Addresses of copies, and loop state.
-constexpr std::int64_t loader_registers = 40;
+constexpr std::int64_t loader_registers = attention_loader_registers;
 
 // e, then eight for the denominator.
 std::int64_t accumulated_columns(const StageProblem& s) { return s.problem.e + (s.problem.normalisation == Normalisation::sum ? 8 : 0); }
@@ -45,12 +43,6 @@ std::int64_t accumulated_columns(const StageProblem& s) { return s.problem.e + (
 std::int64_t product_registers(const StageProblem& s) {
   const std::int64_t abreast = adds_state(s) && has_wide_rows(s) ? s.shape.d_tile : 1;
   return abreast * accumulated_columns(s) / 2 + 30;
-}
-
-// What the warpgroups that multiply may have once the loading one has given its share away.
-std::int64_t consumer_registers(const Config& c) {
-  const std::int64_t pool = (c.at("warpgroups") + 1) * register_budget(threads(c), c.at("min_blocks"));
-  return std::min(most_registers, (pool - loader_registers) / c.at("warpgroups") / 8 * 8);
 }
 
 // The larger of what the two phases need beside the accumulators. With the state: two batches of fragments, features of this group's last
@@ -88,7 +80,19 @@ std::int64_t cost(const StageProblem& s, const Config& c, AttentionPlace place) 
   return out;
 }
 
-std::optional<AttentionDeal> deal(const StageProblem& s, const Config& c, u32 grid) {
+std::int64_t grid_blocks(const StageProblem& s, const Config& c) {
+  return c.at("blocks") == 0 ? works(s, c) : std::min(works(s, c), c.at("blocks") * c.at("min_blocks"));
+}
+
+}  // namespace
+
+std::int64_t attention_consumer_registers(const Config& c) {
+  const std::int64_t pool = (c.at("warpgroups") + 1) * register_budget(threads(c), c.at("min_blocks"));
+  return std::min(most_registers, (pool - loader_registers) / c.at("warpgroups") / 8 * 8);
+}
+
+std::optional<AttentionDeal> attention_deal(const StageProblem& s, const Config& c) {
+  const auto grid = static_cast<u32>(grid_blocks(s, c));
   // (Of more rounds one is too little to matter; of several blocks on one multiprocessor the longest has it for itself in the end.)
   constexpr std::int64_t most_rounds = 100;
   if (c.at("blocks") == 0 || c.at("min_blocks") > 1 || works(s, c) > most_rounds * grid) return std::nullopt;
@@ -97,12 +101,6 @@ std::optional<AttentionDeal> deal(const StageProblem& s, const Config& c, u32 gr
   for (u32 work = 0; work < works(s, c); ++work) costs.push_back(cost(s, c, attention_place(work, row_count, grid)));
   return deal_last_rounds(costs, grid);
 }
-
-std::int64_t grid_blocks(const StageProblem& s, const Config& c) {
-  return c.at("blocks") == 0 ? works(s, c) : std::min(works(s, c), c.at("blocks") * c.at("min_blocks"));
-}
-
-}  // namespace
 
 std::vector<Knob> attention_knobs(const StageProblem& s, const DeviceInfo& device) {
   std::vector<Knob> knobs = {
@@ -144,7 +142,7 @@ std::vector<Constraint> attention_constraints(const StageProblem& s, const Devic
           {has_keys(s) ? "accumulators, and fragments or scores and weights, exceed the registers of a thread"
                        : "accumulators, fragments and query features exceed the registers of a thread",
            {"warpgroups", "m_tiles", "score_sets", "batch", "min_blocks"},
-           [s](const Config& c) { return needed_registers(s, c, false) <= consumer_registers(c); }},
+           [s](const Config& c) { return needed_registers(s, c, false) <= attention_consumer_registers(c); }},
           {fmt::format("shared memory of min_blocks blocks exceeds {} KiB of a multiprocessor, or {} KiB per block",
                        device.shared_per_multiprocessor / 1024, device.shared_per_block / 1024),
            {"warpgroups", "key_groups", "m_tiles", "steps", "stages", "query_tiles", "min_blocks"},
@@ -175,15 +173,15 @@ AttentionConfig attention_config(const StageProblem& s, const Config& c) {
           .m_tiles = static_cast<int>(c.at("m_tiles")),
           .stages = static_cast<int>(c.at("stages")),
           .score_sets = static_cast<int>(knob(c, "score_sets", 1)),
-          .held_queries = c.has("score_sets") && c.has("min_blocks") && needed_registers(s, c, true) <= consumer_registers(c),
+          .held_queries = c.has("score_sets") && c.has("min_blocks") && needed_registers(s, c, true) <= attention_consumer_registers(c),
           .query_tiles = static_cast<int>(c.at("query_tiles")),
-          .consumer_registers = static_cast<int>(c.has("min_blocks") ? consumer_registers(c) : 0),
+          .consumer_registers = static_cast<int>(c.has("min_blocks") ? attention_consumer_registers(c) : 0),
           .loader_registers = static_cast<int>(loader_registers)};
 }
 
 std::string attention_source(const StageProblem& s, const Config& c) {
   const AttentionConfig k = attention_config(s, c);
-  const std::optional<AttentionDeal> dealt = deal(s, c, static_cast<u32>(grid_blocks(s, c)));
+  const std::optional<AttentionDeal> dealt = attention_deal(s, c);
   return fmt::format(
       "#include \"kernel_templates/sm90/attention.cuh\"\n"
       "extern \"C\" __global__ void __launch_bounds__({threads}, {min_blocks})\n"

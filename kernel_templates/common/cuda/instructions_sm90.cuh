@@ -53,6 +53,9 @@ PHITUNE_DEVICE void bulk_copy(void* smem, const void* gmem, int bytes, Barrier* 
 /// and bulk copies that it starts afterwards. Costs a thread with loads in flight their latency: let the thread that multiplies call it.
 PHITUNE_DEVICE void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+/// What other blocks have written and this thread has waited for (wait_for_counts) is seen by copies and products that it starts afterwards.
+PHITUNE_DEVICE void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
+
 /// Stores four 8x8 matrices of 16-bit elements, transposed: lanes 8i..8i+7 give the 16-byte aligned rows of matrix i, and row c of it gets
 /// column c of what the registers hold as in ldmatrix_x4 (row lane/4, columns 2(lane%4) and +1).
 PHITUNE_DEVICE void stmatrix_x4_trans(void* smem_row, const u32 (&r)[4]) {
@@ -79,6 +82,10 @@ struct SharedMatrix {
   u32 low, high;
   /// The same operand `bytes` (a multiple of 16) further on.
   PHITUNE_DEVICE SharedMatrix at(int bytes) const { return {low + static_cast<u32>(bytes >> 4), high}; }
+  /// Core matrices whose `k_stride` is `bytes` more.
+  PHITUNE_DEVICE SharedMatrix k_stride_plus(int bytes) const { return {low + (static_cast<u32>(bytes >> 4) << 16), high}; }
+  /// The same, once more known to be so in all lanes (shared_matrix_bits): variables that change in a loop are not.
+  PHITUNE_DEVICE SharedMatrix in_all_lanes() const { return {__shfl_sync(0xffffffffu, low, 0), high}; }
   PHITUNE_DEVICE u64 bits() const { return static_cast<u64>(high) << 32 | low; }
 };
 PHITUNE_DEVICE SharedMatrix shared_matrix_bits(const void* smem, int leading, int stride, int swizzle_bytes) {
@@ -139,9 +146,11 @@ PHITUNE_DEVICE void settle(u32 (&r)[N]) {
       PHITUNE_R8(104, 105, 106, 107, 108, 109, 110, 111) "," PHITUNE_R8(112, 113, 114, 115, 116, 117, 118, 119) "," PHITUNE_R8(               \
           120, 121, 122, 123, 124, 125, 126, 127)
 // N columns; the accumulators' registers and operands; the numbers of the operands behind them: four of A, B, whether to accumulate.
-#define PHITUNE_WGMMA(N, REGISTERS, A0, A1, A2, A3, B, ACCUMULATE, MAJOR, ...)                                               \
+#define PHITUNE_WGMMA(N, REGISTERS, A0, A1, A2, A3, B, ACCUMULATE, MAJOR, ...) \
+  PHITUNE_WGMMA_OF("bf16", N, REGISTERS, A0, A1, A2, A3, B, ACCUMULATE, MAJOR, __VA_ARGS__)
+#define PHITUNE_WGMMA_OF(TYPE, N, REGISTERS, A0, A1, A2, A3, B, ACCUMULATE, MAJOR, ...)                                      \
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #ACCUMULATE ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N                 \
-               "k16.f32.bf16.bf16 {" REGISTERS "}, {%" #A0 ",%" #A1 ",%" #A2 ",%" #A3 "}, %" #B ", p, 1, 1, %" #MAJOR ";\n}" \
+               "k16.f32." TYPE "." TYPE " {" REGISTERS "}, {%" #A0 ",%" #A1 ",%" #A2 ",%" #A3 "}, %" #B ", p, 1, 1, %" #MAJOR ";\n}" \
                : __VA_ARGS__                                                                                                 \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.bits()), "r"(static_cast<int>(accumulate)), "n"(NContiguous ? 1 : 0))
 
@@ -174,6 +183,31 @@ PHITUNE_DEVICE void wgmma_bf16(float (&c)[N / 2], const u32 (&a)[4], SharedMatri
   else
     static_assert(N == 16, "a width that no template uses");
 }
+
+/// The same of fp16 operands, B with k contiguous.
+template <int N>
+PHITUNE_DEVICE void wgmma_f16(float (&c)[N / 2], const u32 (&a)[4], SharedMatrix b, bool accumulate) {
+  constexpr bool NContiguous = false;
+  if constexpr (N == 24)
+    PHITUNE_WGMMA_OF("f16", 24, PHITUNE_R0_7 "," PHITUNE_R4(8, 9, 10, 11), 12, 13, 14, 15, 16, 17, 18, PHITUNE_C4(0), PHITUNE_C4(4), PHITUNE_C4(8));
+  else if constexpr (N == 40)
+    PHITUNE_WGMMA_OF("f16", 40, PHITUNE_R0_15 "," PHITUNE_R4(16, 17, 18, 19), 20, 21, 22, 23, 24, 25, 26, PHITUNE_C16(0), PHITUNE_C4(16));
+  else
+    static_assert(N == 24, "a width that no template uses");
+}
+#define PHITUNE_P4(i) "+r"(c[i]), "+r"(c[i + 1]), "+r"(c[i + 2]), "+r"(c[i + 3])
+/// c (64 x N, fp16) = a b, plus c when `accumulate`, of fp16 operands, B with k contiguous. c[2j] and c[2j + 1] are packed pairs of columns 8j + 2t
+/// and on, of a thread's rows g and g + 8: registers 4s to 4s + 3 are the fragment of A whose k are columns 16s to 16s + 15.
+template <int N>
+PHITUNE_DEVICE void wgmma_f16_packed(u32 (&c)[N / 4], const u32 (&a)[4], SharedMatrix b, bool accumulate) {
+  static_assert(N == 128, "a width that no template uses");
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\nwgmma.mma_async.sync.aligned.m64n128k16.f16.f16.f16 {" PHITUNE_R0_31
+               "}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;\n}"
+               : PHITUNE_P4(0), PHITUNE_P4(4), PHITUNE_P4(8), PHITUNE_P4(12), PHITUNE_P4(16), PHITUNE_P4(20), PHITUNE_P4(24), PHITUNE_P4(28)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.bits()), "r"(static_cast<int>(accumulate)));
+}
+#undef PHITUNE_P4
+#undef PHITUNE_WGMMA_OF
 #undef PHITUNE_WGMMA
 #undef PHITUNE_R0_127
 #undef PHITUNE_R0_63

@@ -71,6 +71,8 @@ void registers_decrease(const host::Where& where = host::Where::current()) {
 struct SharedMatrix {
   u64 bits;
   [[nodiscard]] SharedMatrix at(int bytes) const { return {bits + static_cast<u64>(bytes >> 4)}; }
+  [[nodiscard]] SharedMatrix in_all_lanes() const { return *this; }
+  [[nodiscard]] SharedMatrix k_stride_plus(int bytes) const { return {bits + static_cast<u64>(static_cast<i64>(bytes >> 4) * 0x10000)}; }
 };
 inline SharedMatrix shared_matrix_bits(const void* smem, int leading, int stride, int swizzle_bytes) {
   const u64 mode = swizzle_bytes == 128 ? 1 : swizzle_bytes == 64 ? 2 : swizzle_bytes == 32 ? 3 : 0;
@@ -106,5 +108,30 @@ void wgmma_bf16(float (&c)[N / 2], const u32 (&a)[4], SharedMatrix b, bool accum
   product.accumulate = accumulate;
   host::runtime->product(product, {"wgmma_bf16", where});
 }
+
+template <int N>
+void wgmma_f16(float (&c)[N / 2], const u32 (&a)[4], SharedMatrix b, bool accumulate, const host::Where& where = host::Where::current()) {
+  host::WarpgroupProduct product;
+  product.c = c;
+  product.a = a;
+  product.b_descriptor = b.bits;
+  product.n = N;
+  product.half = true;
+  product.accumulate = accumulate;
+  host::runtime->product(product, {"wgmma_f16", where});
+}
+template <int N>
+void wgmma_f16_packed(u32 (&c)[N / 4], const u32 (&a)[4], SharedMatrix b, bool accumulate, const host::Where& where = host::Where::current()) {
+  host::WarpgroupProduct product;
+  product.c = c;
+  product.a = a;
+  product.b_descriptor = b.bits;
+  product.n = N;
+  product.half = product.packed = true;
+  product.accumulate = accumulate;
+  host::runtime->product(product, {"wgmma_f16_packed", where});
+}
+// (Copies read global memory as it is.)
+inline void fence_async() {}
 
 }  // namespace phitune

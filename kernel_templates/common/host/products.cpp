@@ -125,12 +125,12 @@ void perform(const Warp& warp, const std::array<WarpgroupProduct, warp_size>& la
     for (unsigned k = 0; k < depth; ++k)
       for (unsigned n = 0; n < 8; ++n) values[k][n] = load(b, column + n, k, first.half);
     for (unsigned i = 0; i < warp_size; ++i) {
-      float* const c = warp.threads[i]->accumulators.at(lanes[i].c).data() + column / 2;
+      float* const c = warp.threads[i]->accumulators.at(lanes[i].c).values.data() + column / 2;
       for (unsigned j = 0; j < 4; ++j) {
         const unsigned m = i / 4 + j / 2 * 8, n = 2 * (i % 4) + j % 2;
         float sum = lanes[i].accumulate ? c[j] : 0.0f;
         for (unsigned k = 0; k < depth; ++k) sum += rows.a[m][k] * values[k][n];
-        c[j] = sum;
+        c[j] = first.packed ? fp16_to_float(float_to_fp16(sum)) : sum;
       }
     }
   }
@@ -143,16 +143,41 @@ void release(Warp& warp, const Site& site) {
     std::erase_if(thread.accumulators, [&](auto& held) {
       const bool in_flight = std::ranges::any_of(warp.products, [&](const auto& product) { return product[i].c == held.first; });
       if (in_flight) return false;
-      const std::vector<float>& values = held.second;
-      if (!std::all_of(held.first, held.first + values.size(), [](float x) { return std::isnan(x); }))
-        fail(site, "accumulators were written while a product into them was in flight, by " + name_of(thread));
-      std::copy(values.begin(), values.end(), held.first);
+      if (!held.second.are_nan(held.first)) fail(site, "accumulators were written while a product into them was in flight, by " + name_of(thread));
+      held.second.store(held.first);
       return true;
     });
   }
 }
 
 }  // namespace
+
+Accumulators::Accumulators(const void* registers, std::size_t count, bool fp16) : values(count), packed(fp16) {
+  for (std::size_t i = 0; i < count; ++i)
+    values[i] = packed ? fp16_to_float(static_cast<const u16*>(registers)[i]) : static_cast<const float*>(registers)[i];
+}
+void Accumulators::fill_nan(void* registers) const {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (packed)
+      static_cast<u16*>(registers)[i] = 0x7fff;
+    else
+      static_cast<float*>(registers)[i] = std::numeric_limits<float>::quiet_NaN();
+  }
+}
+bool Accumulators::are_nan(const void* registers) const {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isnan(packed ? fp16_to_float(static_cast<const u16*>(registers)[i]) : static_cast<const float*>(registers)[i])) return false;
+  }
+  return true;
+}
+void Accumulators::store(void* registers) const {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (packed)
+      static_cast<u16*>(registers)[i] = float_to_fp16(values[i]);
+    else
+      static_cast<float*>(registers)[i] = values[i];
+  }
+}
 
 void issue_product(const WarpgroupProduct& product, const Site& site) {
   Warp& warp = *current->warp;
@@ -169,8 +194,8 @@ void issue_product(const WarpgroupProduct& product, const Site& site) {
         if (asked.b_descriptor != first.b_descriptor || asked.a_descriptor != first.a_descriptor || asked.accumulate != first.accumulate)
           fail(current->site, "the threads of a warpgroup ask for different products: first of all " + name_of(*each.threads[i]));
         lanes[i] = asked;
-        auto [held, is_new] = each.threads[i]->accumulators.try_emplace(asked.c, asked.c, asked.c + asked.n / 2);
-        if (is_new) std::fill(asked.c, asked.c + asked.n / 2, std::numeric_limits<float>::quiet_NaN());
+        auto [held, is_new] = each.threads[i]->accumulators.try_emplace(asked.c, asked.c, static_cast<std::size_t>(asked.n) / 2, asked.packed);
+        if (is_new) held->second.fill_nan(asked.c);
       }
     }
   });

@@ -57,14 +57,15 @@ struct MatrixProduct {
   const u32* b;
 };
 
-/// One product of a warpgroup, wgmma m64nNk16 with fp32 accumulators, as one thread asks for it. A comes from registers when `a` is set,
+/// One product of a warpgroup, wgmma m64nNk16, as one thread asks for it. A comes from registers when `a` is set,
 /// else by its descriptor. An operand is contiguous along k unless it is said to be contiguous along m or n.
 struct WarpgroupProduct {
-  float* c = nullptr;  // n / 2 values
+  void* c = nullptr;   // n / 2 values of fp32, or of fp16 in packed pairs
   const u32* a = nullptr;
   u64 a_descriptor = 0, b_descriptor = 0;
   int n = 0;
   bool half = false;  // fp16 operands; else bf16
+  bool packed = false;  // accumulators of fp16
   bool m_contiguous = false, n_contiguous = false;
   bool accumulate = false;
 };

@@ -33,6 +33,17 @@ struct AsyncCopy {
   unsigned valid_bytes;
 };
 
+/// What a thread's registers hold, or will, that products in flight accumulate in.
+struct Accumulators {
+  std::vector<float> values;
+  bool packed;  // fp16
+
+  Accumulators(const void* registers, std::size_t count, bool fp16);
+  void fill_nan(void* registers) const;
+  [[nodiscard]] bool are_nan(const void* registers) const;
+  void store(void* registers) const;
+};
+
 /// A fiber that is given one thread of one block after another.
 struct Thread {
   Place place;
@@ -44,7 +55,7 @@ struct Thread {
   Site site;                                          // where it waits
   std::vector<AsyncCopy> copies;                      // issued, not landed, oldest first
   std::vector<std::size_t> commits;                   // for each open group, the number of copies issued up to its commit
-  std::map<float*, std::vector<float>> accumulators;  // of products in flight, whose registers are NaN meanwhile
+  std::map<void*, Accumulators> accumulators;         // of products in flight, whose registers are NaN meanwhile
 };
 
 /// Threads of a group that wait at the collective under way.

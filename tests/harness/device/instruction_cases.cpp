@@ -202,6 +202,28 @@ std::vector<InstructionCase> sm90_cases() {
                        static_cast<std::uint32_t>(n * 32)});
     }
   }
+  // The same of fp16, B with k contiguous: fp32 sums, and packed ones, once within what fp16 holds exactly and once beyond.
+  const auto of_fp16 = [&](const std::string& label, int n, bool packed, const char* operand) {
+    const int words = packed ? n / 4 : n / 2;
+    cases.push_back({label,
+                     fmt::format("u32* const words = reinterpret_cast<u32*>(shared_memory());\n"
+                                 "  for (int i = t; i < {0} * 8; i += 128) words[i] = in[i];\n"
+                                 "  fence_async_shared();\n  block_barrier();\n"
+                                 "  u32 a[4];\n  for (int i = 0; i < 4; ++i) a[i] = {6};\n"
+                                 "  {4} c[{1}];\n  for (int i = 0; i < {1}; ++i) c[i] = {5};\n"
+                                 "  const SharedMatrix b = core_matrices(shared_memory(), {2}, 128);\n"
+                                 "  settle(c);\n  wgmma_fence();\n  {3}<{0}>(c, a, b, true);\n"
+                                 "  wgmma_commit();\n  wgmma_wait<0>();\n  settle(c);\n"
+                                 "  for (int i = 0; i < {1}; ++i) out[{1} * t + i] = {7};",
+                                 n, words, n / 8 * 128, packed ? "wgmma_f16_packed" : "wgmma_f16", packed ? "u32" : "float",
+                                 packed ? "0x3c004000u" : "static_cast<float>(i)", fmt::format(fmt::runtime(operand), n),
+                                 packed ? "c[i]" : "float_bits(c[i])"),
+                     std::vector<Words>(static_cast<std::size_t>(n / 16 + 5), small_fp16), 128, static_cast<std::uint32_t>(words),
+                     static_cast<std::uint32_t>(n * 32)});
+  };
+  for (const int n : {24, 40}) of_fp16(fmt::format("wgmma_f16_n{}", n), n, false, "in[{} * 8 + 4 * t + i]");
+  of_fp16("wgmma_f16_packed_n128", 128, true, "in[{} * 8 + 4 * t + i]");
+  of_fp16("wgmma_f16_packed_n128_rounded", 128, true, "mul_f16x2(in[{} * 8 + 4 * t + i], 0x50a050a0u)");
   return cases;
 }
 
