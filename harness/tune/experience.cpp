@@ -5,9 +5,11 @@
 #include <cmath>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 
 #include "harness/tune/time_model.hpp"
 #include "harness/verify/parallel.hpp"
@@ -22,6 +24,7 @@ constexpr int rounds = 3;            // of trees and levels, each fitted to the 
 constexpr double slowest = 0.7;      // logarithm of time over level from which on it is all the same how slow; failures are that slow
 constexpr std::size_t most_lessons = 2000;  // that trees learn from: bounds the time
 constexpr std::size_t relearn_share = 10;   // it is done again once there are so many times fewer new lessons than old ones, or more
+constexpr double curiosity = 0.2;           // logarithm of how much faster a config is taken for that has what no config had
 // What one stage problem knew of a config counts for another one, where the trees count 1: so much, where both are the same ...
 constexpr double neighbour_weight = 4;
 constexpr double other_size = 0.7;   // ... times this for each doubling that tokens, heads or chunks are apart,
@@ -115,6 +118,7 @@ struct Learned {
   std::shared_ptr<const Trees> trees;
   std::vector<Neighbour> neighbours;
   std::unordered_map<std::string, std::vector<Known>> configs;  // by their text
+  std::set<std::pair<std::string, std::int64_t>> values;        // of knobs, that some config had
 };
 
 }  // namespace
@@ -135,6 +139,7 @@ class Experience::Template {
       if (!config.has(knob.name)) config.set(knob.name, knob.values.front());
     }
     if (!space.find(config)) return;
+    for (const Knob& knob : space.knobs()) values_.emplace(knob.name, config.at(knob.name));
     Lesson& lesson = lessons_.emplace_back();
     lesson.level = level->second;
     lesson.config = config.text();
@@ -186,6 +191,7 @@ class Experience::Template {
       const double relative = lesson->log_ms ? std::min(slowest, *lesson->log_ms - level[lesson->level]) : slowest;
       learned->configs[lesson->config].push_back({lesson->level, relative});
     }
+    learned->values = values_;
     return learned;
   }
 
@@ -220,6 +226,7 @@ class Experience::Template {
   std::vector<const std::string*> names_;  // of the levels, by their numbers
   std::vector<Learned::Neighbour> neighbours_;  // likewise
   std::vector<Space> spaces_;              // likewise, as today's template has them
+  std::set<std::pair<std::string, std::int64_t>> values_;
   std::size_t right_ = 0;
   std::shared_ptr<const Learned> learned_;  // from the first learned_from_ lessons; null: there were none
   std::size_t learned_from_ = 0;
@@ -257,9 +264,16 @@ Prior Experience::prior(const StageProblem& stage, const Space& space, const Dev
   std::vector<double> weights;
   for (const Learned::Neighbour& neighbour : learned->neighbours)
     weights.push_back(neighbour_weight * likeness(neighbour.stage, neighbour.device, stage, device.name));
-  return [learned, weights = std::move(weights), stage, &space, device](std::size_t index) {
+  // Trees cannot tell a value that nobody has tried from those that were tried: what a template has gained since would never be.
+  std::vector<std::pair<std::string, std::int64_t>> untried;
+  for (const Knob& knob : space.knobs()) {
+    for (const std::int64_t value : knob.values)
+      if (!learned->values.contains({knob.name, value})) untried.emplace_back(knob.name, value);
+  }
+  return [learned, weights = std::move(weights), untried = std::move(untried), stage, &space, device](std::size_t index) {
     const Config config = space.at(index);
-    const double expected = learned->trees->expected(features_of(stage, config, device).data());
+    const bool is_new = std::ranges::any_of(untried, [&](const auto& one) { return config.at(one.first) == one.second; });
+    const double expected = learned->trees->expected(features_of(stage, config, device).data()) - (is_new ? curiosity : 0);
     const auto known = learned->configs.find(config.text());
     if (known == learned->configs.end()) return expected;
     double sum = expected, weight = 1;

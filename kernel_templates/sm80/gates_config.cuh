@@ -7,14 +7,15 @@ namespace phitune {
 
 struct GatesConfig {
   int threads = 256;
-  int items = 4;  // consecutive tokens of a thread per tile
-  int heads = 1;  // of a block; a power of two, and each has whole warps
+  int items = 4;     // consecutive tokens of a thread per tile
+  int heads = 1;     // of a block; a power of two, and each has whole warps
+  int segments = 1;  // of a chunk, a block each
 };
 
 struct GatesLayout {
   int head_threads, tile;  // threads of a head, tokens of a tile
   int stride;              // floats of a head's row of a tile
-  int sums_at, totals_at, shared_bytes;
+  int sums_at, totals_at, before_at, shared_bytes;
 };
 
 PHITUNE_DEVICE constexpr GatesLayout gates_layout(const GatesConfig& c) {
@@ -26,7 +27,8 @@ PHITUNE_DEVICE constexpr GatesLayout gates_layout(const GatesConfig& c) {
   l.sums_at = round_up(c.heads * l.stride * 4, 16);
   l.totals_at = c.heads == 1 ? 0 : l.sums_at + c.threads * c.items * 8;
   // Two sets of warps' totals, used by turns, need one barrier per tile.
-  l.shared_bytes = l.totals_at + 2 * (c.threads / 32) * 8;
+  l.before_at = l.totals_at + 2 * (c.threads / 32) * 8;
+  l.shared_bytes = l.before_at + (c.segments > 1 ? c.threads / 32 * c.heads * 8 : 0);
   return l;
 }
 

@@ -7,7 +7,7 @@ namespace phitune::sm90 {
 
 namespace {
 
-bool may_halve(const StageProblem& s) { return has_weighed_keys(s.problem, s.shape.fusion, s.path); }
+// (Configs of older databases have no such knob.)
 bool halves(const Config& c) { return c.has("halves") && c.at("halves") != 0; }
 
 }  // namespace
@@ -22,11 +22,9 @@ Space AttentionTemplate::space(const StageProblem& s, const DeviceInfo& device) 
          return c.at("key_groups") == 1 || (c.at("warpgroups") % c.at("key_groups") == 0 && c.at("m_tiles") == 1);
        }}};
   for (Constraint& constraint : attention_constraints(s, device)) constraints.push_back(std::move(constraint));
+  for (Constraint& constraint : half_attention_constraints(s, device)) constraints.push_back(std::move(constraint));
   std::vector<Knob> knobs = attention_knobs(s, device);
-  if (may_halve(s)) {
-    knobs.push_back({"halves", {0, 1}, "1: keys and values are weighed beforehand and multiplied in fp16, in tiles of 128 keys"});
-    for (Constraint& constraint : half_attention_constraints(s, device)) constraints.push_back(std::move(constraint));
-  }
+  knobs.push_back({"halves", {0, 1}, "1: keys and values are weighed beforehand and multiplied in fp16, in tiles of 128 keys"});
   return Space(std::move(knobs), std::move(constraints));
 }
 

@@ -20,7 +20,10 @@ std::int64_t needed_registers(const StageProblem& s) { return 32 + 2 * 32 + (s.p
 }  // namespace
 
 std::vector<Constraint> half_attention_constraints(const StageProblem& s, const DeviceInfo& device) {
-  return {{"in fp16 warpgroups have two query tiles, one set of scores and keys of their own, and all blocks run at once",
+  return {{"in fp16 are sums of the quadratic form, of degree 2 or 4, with d and e of 16 or 32",
+           {"halves"},
+           [s](const Config& c) { return !halves(c) || has_weighed_keys(s.problem, s.shape.fusion, s.path); }},
+          {"in fp16 warpgroups have two query tiles, one set of scores and keys of their own, and all blocks run at once",
            {"halves", "key_groups", "m_tiles", "score_sets", "min_blocks", "blocks"},
            [](const Config& c) {
              return !halves(c) || (c.at("key_groups") == 1 && c.at("m_tiles") == 2 && c.at("score_sets") == 1 && c.at("min_blocks") == 1 &&

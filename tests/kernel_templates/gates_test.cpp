@@ -29,7 +29,7 @@ double worst_error(const StageProblem& s, const std::function<float(int)>& log_g
   Args args;
   bind_workspace(args, p, s.shape, nullptr);
   args.log_g = log_g.floats(), args.gates = sums.floats();
-  const Launch launch = gates_template().launch(s, {{"threads", C.threads}, {"items", C.items}, {"heads", C.heads}});
+  const Launch launch = gates_template().launch(s, {{"threads", C.threads}, {"items", C.items}, {"heads", C.heads}, {"segments", C.segments}});
   EXPECT_EQ(launch.dynamic_shared_bytes, static_cast<std::uint32_t>(gates_layout(C).shared_bytes));
   run_on_host(launch, [&] { gates<C>(args); }, {.seed = test_seed() | 1});
 
@@ -72,6 +72,16 @@ TEST(Gates, SeveralHeadsOfABlock) {
     EXPECT_LT((worst_error<GatesConfig{.threads = 64, .items = 4, .heads = 2}>(stage_problem(2, 700, 4, 512, layout), uniform(1))), tolerance);
     EXPECT_LT((worst_error<GatesConfig{.threads = 256, .items = 1, .heads = 8}>(stage_problem(1, 333, 8, 96, layout), uniform(1))), tolerance);
     EXPECT_LT((worst_error<GatesConfig{.threads = 256, .items = 8, .heads = 4}>(stage_problem(1, 2500, 12, 0, layout), uniform(0.01))), tolerance);
+  }
+}
+
+// Each adds up what lies before it.
+TEST(Gates, SeveralSegmentsOfAChunk) {
+  for (const Layout layout : {Layout::bthd, Layout::bhtd}) {
+    EXPECT_LT((worst_error<GatesConfig{.threads = 64, .items = 2, .segments = 8}>(stage_problem(2, 3001, 3, 0, layout), uniform(1))), tolerance);
+    EXPECT_LT((worst_error<GatesConfig{.threads = 128, .items = 4, .heads = 4, .segments = 4}>(stage_problem(1, 1700, 8, 768, layout), uniform(1))), tolerance);
+    // Segments are whole tiles, so the last ones may have no tokens.
+    EXPECT_LT((worst_error<GatesConfig{.threads = 64, .items = 1, .heads = 2, .segments = 16}>(stage_problem(1, 530, 2, 0, layout), uniform(1))), tolerance);
   }
 }
 

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cmath>
 #include <random>
+#include <utility>
 
 #include "harness/device/replay_device.hpp"
 #include "harness/store/recording.hpp"
@@ -97,6 +98,20 @@ TEST(Experience, WhatANeighbourKnowsOfAConfigCountsMoreThanWhatIsTrueOfAll) {
   for (const char* problem : {"b1 t2048 h4 d64 p2 fp16 gated", "b1 t4096 h2 d64 p2 bf16 ungated", "b1 t2048 h2 d64 p2 bf16 gated", "b2 t4096 h1 d64 p2 fp16 ungated"})
     live(problem, 2.5);
   EXPECT_EQ(space.at(most_promising(experience.prior(headline, space, synthetic_info()), space)).text(), odd.text());
+}
+
+// A value that a template has gained since: trees see no difference to those that were tried, and so nobody ever would.
+TEST(Experience, WhatNobodyHasTriedIsWorthATrial) {
+  const Space space = space_of(headline);
+  Experience experience;
+  bool luck = true;
+  for (std::size_t i = 0; i < space.size(); ++i) {
+    // One that is faster than its like, so that it would be first.
+    const bool lucky = space.at(i).at("batch") == 2 && space.at(i).at("stages") == 4 && std::exchange(luck, false);
+    if (space.at(i).at("batch") != 4) experience.add(synthetic_info(), trial_of(headline, space.at(i), lucky ? 0.087 : 0.1));
+  }
+  const Config first = space.at(most_promising(experience.prior(headline, space, synthetic_info()), space));
+  EXPECT_EQ(first.at("batch"), 4) << first.text();
 }
 
 // What an older version left has not all of today's knobs.

@@ -68,7 +68,7 @@ std::vector<Case> cases() {
   return {
       {"gates",
        stage_of(Fusion::expand_mma, Stage::gates),
-       {{"heads", 1}, {"items", 1}, {"threads", 64}},
+       {{"heads", 1}, {"items", 1}, {"segments", 1}, {"threads", 64}},
        [](const Args& args) { gates<GatesConfig{.threads = 64, .items = 1}>(args); }},
       {"attention", stage_of(Fusion::expand_mma, Stage::attention), kAttentionKnobs,
        [](const Args& args) { attention<attention_config>(args); }},
