@@ -29,7 +29,7 @@ AttentionConfig kernel_config(const StageProblem& s, const Config& c) {
           .output = storage(output_dtype(s)),
           .gated = s.problem.gated,
           .sum = s.problem.normalisation == Normalisation::sum,
-          .quadratic = is_quadratic(s),
+          .complete = is_quadratic(s),
           .warps = knob("warps"),
           .m_tiles = knob("m_tiles"),
           .key_tile = knob("key_tile"),
@@ -102,13 +102,13 @@ std::string AttentionTemplate::source(const StageProblem& s, const Config& c) co
       "extern \"C\" __global__ void __launch_bounds__({threads}, {min_blocks}) phitune_kernel(const __grid_constant__ phitune::Args args) "
       "{{\n"
       "  phitune::attention<phitune::AttentionConfig{{.d = {d}, .e = {e}, .p = {p}, .input = phitune::Storage::{input},\n"
-      "      .output = phitune::Storage::{output}, .gated = {gated}, .sum = {sum}, .quadratic = {quadratic}, .warps = {warps},\n"
+      "      .output = phitune::Storage::{output}, .gated = {gated}, .sum = {sum}, .complete = {complete}, .warps = {warps},\n"
       "      .m_tiles = {m_tiles}, .key_tile = {key_tile}, .stages = {stages}, .q_registers = {q_registers}}}>(args);\n"
       "}}\n",
       fmt::arg("threads", c.at("warps") * 32), fmt::arg("min_blocks", c.at("min_blocks")), fmt::arg("d", s.problem.d),
       fmt::arg("e", s.problem.e), fmt::arg("p", s.problem.p), fmt::arg("input", to_string(s.problem.dtype)),
       fmt::arg("output", to_string(output_dtype(s))), fmt::arg("gated", s.problem.gated),
-      fmt::arg("sum", s.problem.normalisation == Normalisation::sum), fmt::arg("quadratic", is_quadratic(s)),
+      fmt::arg("sum", s.problem.normalisation == Normalisation::sum), fmt::arg("complete", is_quadratic(s)),
       fmt::arg("warps", c.at("warps")), fmt::arg("m_tiles", c.at("m_tiles")), fmt::arg("key_tile", c.at("key_tile")),
       fmt::arg("stages", c.at("stages")), fmt::arg("q_registers", c.at("q_registers") != 0));
 }
