@@ -1,12 +1,12 @@
 // y = (sum_j w_ij v_j + exp(G_i) phi(q_i) S) / (sum_j w_ij + exp(G_i) phi(q_i) z): attention inside each chunk and what the state before it
 // adds, in one kernel. Nothing but y leaves the block.
 //
-// A warp's rows take phi(q) S first (state_product.cuh), then the keys up to the diagonal (attention_walk.cuh) into the same registers: both
-// products leave the same elements of a row in the same lane. In between they are multiplied once, by exp(G_ref) / scale^p: keys before the
-// diagonal are weighed relative to G_ref, without scale^p, which states carry and weights are given at the end, or never when they are
-// normalised. Every exponent is <= 0: G_ref is a gate of the chunk or, where no key tile lies before the diagonal, the chunk's start.
-// Grid: x = b * hk * chunks * (hq / hk) * ceil(chunk / block_rows), the last of a chunk first (the most work); heads and blocks of rows that
-// read the same state, keys and values are neighbours.
+// A warp's rows take phi(q) S first (state_product.cuh), then the keys up to the diagonal (attention_walk.cuh) into the same registers:
+// both products leave the same elements of a row in the same lane. In between they are multiplied once, by exp(G_ref) / scale^p: keys
+// before the diagonal are weighed relative to G_ref, without scale^p, which states carry and weights are given at the end, or never when
+// they are normalised. Every exponent is <= 0: G_ref is a gate of the chunk or, where no key tile lies before the diagonal, the chunk's
+// start. Grid: x = b * hk * chunks * (hq / hk) * ceil(chunk / block_rows), the last of a chunk first (the most work); heads and blocks of
+// rows that read the same state, keys and values are neighbours.
 #pragma once
 
 #include "kernel_templates/sm80/attend_query_config.cuh"

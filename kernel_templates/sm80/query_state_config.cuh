@@ -39,7 +39,8 @@ struct QueryStateLayout {
 };
 
 PHITUNE_DEVICE constexpr QueryStateLayout query_state_layout(const QueryStateConfig& c) {
-  QueryStateLayout l{.product = state_product_layout(state_product_config(c))};
+  QueryStateLayout l{};
+  l.product = state_product_layout(state_product_config(c));
   l.epilogue_stride = c.e + 8;
   const int epilogue_end = l.product.ring_at + c.warps * 16 * l.epilogue_stride * 4;
   l.shared_bytes = l.product.shared_bytes > epilogue_end ? l.product.shared_bytes : epilogue_end;

@@ -30,7 +30,7 @@ Problem quartic_problem() {
 
 std::vector<Case> cases() {
   constexpr AttentionConfig quadratic_config = [](AttentionConfig config) {
-    config.quadratic = true;
+    config.complete = true;
     return config;
   }(attention_config);
   constexpr ScanConfig core_scan_config = [](ScanConfig config) {
