@@ -39,13 +39,11 @@ AttendQueryConfig kernel_config(const StageProblem& s, const Config& c) {
 Space AttendQueryTemplate::space(const StageProblem& s, const DeviceInfo& device) const {
   std::vector<Knob> knobs = state_product_knobs({1, 2});
   std::ranges::move(key_knobs("key_stages"), std::back_inserter(knobs));
-  std::vector<Constraint> constraints = state_product_constraints(s, device, [s](const Config& c) {
-    return std::int64_t{state_product_layout(state_product_config(kernel_config(s, c))).shared_bytes};
-  });
-  std::ranges::move(
-      key_constraints(s, device, "key_stages",
-                      [s](const Config& c) { return std::int64_t{attention_shared(attention_config(kernel_config(s, c))).bytes}; }),
-      std::back_inserter(constraints));
+  std::vector<Constraint> constraints = state_product_constraints(
+      s, device, [s](const Config& c) { return std::int64_t{state_product_layout(state_part(kernel_config(s, c))).shared_bytes}; });
+  std::ranges::move(key_constraints(s, device, "key_stages",
+                                    [s](const Config& c) { return std::int64_t{attention_shared(key_part(kernel_config(s, c))).bytes}; }),
+                    std::back_inserter(constraints));
   return Space(std::move(knobs), std::move(constraints));
 }
 

@@ -43,8 +43,8 @@ template <AttendQueryConfig C>
 PHITUNE_DEVICE void attend_query(const Args& args) {
   wait_for_earlier_kernels();
   using namespace attention_detail;
-  constexpr AttentionConfig keys = attention_config(C);
-  using Product = StateProduct<state_product_config(C)>;
+  constexpr AttentionConfig keys = key_part(C);
+  using Product = StateProduct<state_part(C)>;
   static_assert(Product::L.q_stride == attention_q_pitch(keys) && Product::L.block_rows == attention_rows(keys), "queries are loaded once");
 
   const auto block = [] { return grid_size_x() - 1 - block_index_x(); };

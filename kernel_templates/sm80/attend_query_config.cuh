@@ -22,7 +22,7 @@ struct AttendQueryConfig {
 };
 
 /// The part that adds the state.
-PHITUNE_DEVICE constexpr StateProductConfig state_product_config(const AttendQueryConfig& c) {
+PHITUNE_DEVICE constexpr StateProductConfig state_part(const AttendQueryConfig& c) {
   return {.d = c.d,
           .e = c.e,
           .p = c.p,
@@ -37,7 +37,7 @@ PHITUNE_DEVICE constexpr StateProductConfig state_product_config(const AttendQue
 }
 
 /// The part that adds the chunk's own keys.
-PHITUNE_DEVICE constexpr AttentionConfig attention_config(const AttendQueryConfig& c) {
+PHITUNE_DEVICE constexpr AttentionConfig key_part(const AttendQueryConfig& c) {
   return {.d = c.d,
           .e = c.e,
           .p = c.p,
@@ -56,7 +56,7 @@ PHITUNE_DEVICE constexpr AttentionConfig attention_config(const AttendQueryConfi
 
 /// Bytes of shared memory: both parts have the queries in the same rows, and the rest by turns.
 PHITUNE_DEVICE constexpr int attend_query_shared(const AttendQueryConfig& c) {
-  const int state = state_product_layout(state_product_config(c)).shared_bytes, keys = attention_shared(attention_config(c)).bytes;
+  const int state = state_product_layout(state_part(c)).shared_bytes, keys = attention_shared(key_part(c)).bytes;
   return state > keys ? state : keys;
 }
 

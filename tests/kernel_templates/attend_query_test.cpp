@@ -288,8 +288,8 @@ TEST(AttendQueryTemplate, SharedMemoryIsThatOfTheLargerPart) {
   };
   constexpr AttendQueryConfig long_state = with([](AttendQueryConfig& c) { c.steps = 8, c.stages = 4; });
   constexpr AttendQueryConfig long_keys = with([](AttendQueryConfig& c) { c.key_tile = 128, c.key_stages = 3; });
-  EXPECT_EQ(bytes(long_state), state_product_layout(state_product_config(long_state)).shared_bytes);
-  EXPECT_EQ(bytes(long_keys), attention_shared(attention_config(long_keys)).bytes);
+  EXPECT_EQ(bytes(long_state), state_product_layout(state_part(long_state)).shared_bytes);
+  EXPECT_EQ(bytes(long_keys), attention_shared(key_part(long_keys)).bytes);
   EXPECT_GT(bytes(long_state), bytes(base));
   EXPECT_GT(bytes(long_keys), bytes(long_state));
 }
