@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "kernel_templates/sm80/attend_query.hpp"
 #include "kernel_templates/sm80/attention.hpp"
 #include "kernel_templates/sm80/combine.hpp"
 #include "kernel_templates/sm80/expand.hpp"
@@ -30,13 +31,14 @@ const StageTemplate* find_sm80(Stage stage) {
       return &scan_template();
     case Stage::query_state:
       return &query_state_template();
+    case Stage::attend_query:
+      return &attend_query_template();
     case Stage::expand_key:
       return &expand_key_template();
     case Stage::expand_query:
       return &expand_query_template();
     case Stage::combine:
       return &combine_template();
-    case Stage::attend_query:
     case Stage::update_scan:
     case Stage::update_gemm:
     case Stage::query_gemm:

@@ -43,6 +43,7 @@ OVERLAPPED = "batch=2 blocks=0 m_tiles=1 min_blocks=1 query_tiles=1 score_sets=2
 WHOLE = "quadratic sm90"
 GROUPED = "blocks=0 key_groups=2 m_tiles=1 min_blocks=1 query_tiles=1 score_sets=2 stages=6 warpgroups=2"
 FUSED = "attend_query c64 d_tile8 state_bf16 sm90"
+AMPERE_FUSED = "attend_query c64 d_tile8 state_bf16"
 SCANNED = "two_kernels c64 d_tile8 state_bf16 sm90"
 CUBIC = "b1 t400 hq2 hk1 d32 p3 bf16 gated none"
 WIDE_ROWS = "expand_mma c128 d_tile4 state_bf16 partial_bf16 sm90"
@@ -55,20 +56,20 @@ def fault(name, what, file, old, new, stage, problem=PROBLEM, shape=SHAPE, confi
 
 
 FAULTS = [
-    fault("missing_barrier", "no block barrier between copying a key tile and reading it", "sm80/attention.cuh",
-          "    if constexpr (C.stages > 1) cp_async_wait<in_flight>();\n    block_barrier();\n",
-          "    if constexpr (C.stages > 1) cp_async_wait<in_flight>();\n", "attention", WIDE, LONG, ATTENTION),
-    fault("missing_wait", "no wait for the asynchronous copy of a key tile", "sm80/attention.cuh",
-          "    if constexpr (C.stages > 1) cp_async_wait<in_flight>();\n    block_barrier();\n", "    block_barrier();\n", "attention", WIDE, LONG,
+    fault("missing_barrier", "no block barrier between copying a key tile and reading it", "sm80/attention_walk.cuh",
+          "      if constexpr (C.stages > 1) cp_async_wait<in_flight>();\n      block_barrier();\n",
+          "      if constexpr (C.stages > 1) cp_async_wait<in_flight>();\n", "attention", WIDE, LONG, ATTENTION),
+    fault("missing_wait", "no wait for the asynchronous copy of a key tile", "sm80/attention_walk.cuh",
+          "      if constexpr (C.stages > 1) cp_async_wait<in_flight>();\n      block_barrier();\n", "      block_barrier();\n", "attention", WIDE, LONG,
           ATTENTION),
     fault("wait_one_short", "a wait that leaves one group more in flight", "sm80/update_state.cuh", "      cp_async_wait<C.stages - 2>();",
           "      cp_async_wait<C.stages - 1>();", "update_state", WIDE, LONG),
-    fault("missing_commit", "copies that are never committed to a group", "sm80/query_state.cuh", "    cp_async_commit();\n", "", "query_state"),
-    fault("missing_warp_barrier", "no warp barrier between staging a row and writing it out", "sm80/attention.cuh",
+    fault("missing_commit", "copies that are never committed to a group", "sm80/state_product.cuh", "    cp_async_commit();\n", "", "query_state"),
+    fault("missing_warp_barrier", "no warp barrier between staging a row and writing it out", "sm80/attention_output.cuh",
           "    warp_barrier();\n    char* base;", "    char* base;", "attention", WIDE, LONG, ATTENTION),
-    fault("divergent_barrier", "a barrier that the first warp leaves out", "sm80/attention.cuh",
-          "  cp_async_wait<in_flight>();\n  block_barrier();\n  rows.hold_q();",
-          "  cp_async_wait<in_flight>();\n  if (warp() > 0) block_barrier();\n  rows.hold_q();", "attention", WIDE, LONG, ATTENTION),
+    fault("divergent_barrier", "a barrier that the first warp leaves out", "sm80/attention_walk.cuh",
+          "    cp_async_wait<in_flight>();\n    block_barrier();\n    rows.hold_q();",
+          "    cp_async_wait<in_flight>();\n    if (warp() > 0) block_barrier();\n    rows.hold_q();", "attention", WIDE, LONG, ATTENTION),
     fault("wrong_swizzle", "readers permute the chunks of a tile by other row bits than the writer", "common/tile.cuh",
           "  ldmatrix_x4(a, tile + tile_offset<Width>(row + (lane() & 15), column / 8 + (lane() >> 4)));",
           "  ldmatrix_x4(a, tile + tile_offset<Width>(row + (lane() & 15), column / 8 + (lane() >> 4)) % 32 + (row + (lane() & 15)) * Width * 2);",
@@ -77,19 +78,21 @@ FAULTS = [
           "x = offset + column <= row ? weight : 0.0f;", "x = offset + column < row ? weight : 0.0f;", "attention", WIDE, LONG, ATTENTION),
     fault("fragment_row", "the upper half of a fragment taken for the row after instead of the row 8 after", "sm80/attention_rows.cuh",
           "row = m * 16 + lane() / 4 + i / 2 * 8;", "row = m * 16 + lane() / 4 + i / 2;", "attention", WIDE, LONG, ATTENTION),
-    fault("row_out_of_bounds", "the last rows of a ragged chunk are written although they are not there", "sm80/attention.cuh",
+    fault("row_out_of_bounds", "the last rows of a ragged chunk are written although they are not there", "sm80/attention_output.cuh",
           "      if (row < at.length)\n        store_global_16(base", "      if (row < at.length + 16)\n        store_global_16(base", "attention",
           PROBLEM, SHAPE),
-    fault("read_out_of_bounds", "keys past the end of the sequence are read", "sm80/attention.cuh",
+    fault("read_out_of_bounds", "keys past the end of the sequence are read", "sm80/attention_walk.cuh",
           "args.k_strides.t, at.length - token);", "args.k_strides.t, C.key_tile);", "attention", PROBLEM, SHAPE),
     fault("wrong_parity", "the two buffers of transposed keys are taken by the wrong turn", "sm80/update_state.cuh",
           "return shared_ + keys_start + (n & 1) * (copies * k_tile_bytes); }", "return shared_ + keys_start + (n / 2 & 1) * (copies * k_tile_bytes); }",
           "update_state", WIDE, LONG),
-    fault("stage_reused_early", "the slot of the ring that is being read is filled again", "sm80/attention.cuh",
-          "      char* slot = shared + layout.ring + tile % C.stages * layout.stage;",
-          "      char* slot = shared + layout.ring + (tile < C.stages ? tile : tile + 1) % C.stages * layout.stage;", "attention", WIDE, LONG, ATTENTION),
-    fault("dropped_tail", "the last, ragged tile of tokens is left out", "sm80/attention.cuh", "tiles = ceil_div(reach, C.key_tile),",
+    fault("stage_reused_early", "the slot of the ring that is being read is filled again", "sm80/attention_walk.cuh",
+          "      char* slot = shared_memory() + L.ring + tile % C.stages * L.stage;",
+          "      char* slot = shared_memory() + L.ring + (tile < C.stages ? tile : tile + 1) % C.stages * L.stage;", "attention", WIDE, LONG, ATTENTION),
+    fault("dropped_tail", "the last, ragged tile of tokens is left out", "sm80/attention_walk.cuh", "tiles = ceil_div(reach, C.key_tile),",
           "tiles = reach / C.key_tile,", "attention", PROBLEM, SHAPE),
+    fault("missing_frame", "where no key tile lies before the diagonal, the state is not weighed by the rows' gates", "sm80/attention_walk.cuh",
+          "(C.after_state || whole > 0)", "whole > 0", "plan", PROBLEM, AMPERE_FUSED),
     fault("missing_gate", "the scan does not decay the state by the chunk's gate", "sm80/scan.cuh",
           "sum[i] = C.gated ? sum[i] * decay + x : sum[i] + x;", "sum[i] = sum[i] + x;", "scan"),
     fault("wrong_multiplicity", "rows of the state are not weighted by how often their features occur", "sm80/scan.cuh",

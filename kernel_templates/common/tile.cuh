@@ -46,6 +46,13 @@ PHITUNE_DEVICE void load_a_fragment(u32 (&a)[4], const char* tile, int row, int 
   ldmatrix_x4(a, tile + tile_offset<Width>(row + (lane() & 15), column / 8 + (lane() >> 4)));
 }
 
+/// Warp: likewise of rows `Pitch` bytes apart whose chunks are not permuted: free of bank conflicts where Pitch / 16 is odd.
+template <int Pitch>
+PHITUNE_DEVICE void load_a_fragment_padded(u32 (&a)[4], const char* rows, int row, int column) {
+  static_assert(Pitch / 16 % 2 == 1);
+  ldmatrix_x4(a, rows + (row + (lane() & 15)) * Pitch + (column / 8 + (lane() >> 4)) * 16);
+}
+
 /// Warp: two 16x8 B fragments (columns n..n+7 and n+8..n+15) whose column j is row n + j of the tile: b[0..1] and b[2..3].
 template <int Width>
 PHITUNE_DEVICE void load_b_fragments(u32 (&b)[4], const char* tile, int n, int k) {

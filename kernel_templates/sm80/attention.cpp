@@ -20,6 +20,11 @@ bool is_quadratic(const StageProblem& s) { return s.shape.fusion == Fusion::quad
 Dtype output_dtype(const StageProblem& s) { return is_quadratic(s) ? s.problem.dtype : s.shape.partial; }
 std::int64_t chunk_of(const StageProblem& s) { return is_quadratic(s) ? s.problem.t : s.shape.chunk; }
 
+/// Tokens of the longest chunk, rounded up to a power of two.
+std::int64_t covering(const StageProblem& s) {
+  return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(std::min(chunk_of(s), s.problem.t))));
+}
+
 AttentionConfig kernel_config(const StageProblem& s, const Config& c) {
   const auto knob = [&c](std::string_view name) { return static_cast<int>(c.at(name)); };
   return {.d = static_cast<int>(s.problem.d),
@@ -29,7 +34,7 @@ AttentionConfig kernel_config(const StageProblem& s, const Config& c) {
           .output = storage(output_dtype(s)),
           .gated = s.problem.gated,
           .sum = s.problem.normalisation == Normalisation::sum,
-          .quadratic = is_quadratic(s),
+          .complete = is_quadratic(s),
           .warps = knob("warps"),
           .m_tiles = knob("m_tiles"),
           .key_tile = knob("key_tile"),
@@ -51,48 +56,52 @@ std::int64_t registers(const StageProblem& s, const Config& c) {
 
 }  // namespace
 
+std::vector<Knob> key_knobs(const std::string& stages) {
+  return {{"key_tile", {32, 64, 128}, "keys per pipeline stage"},
+          {stages, {1, 2, 3}, "pipeline stages of keys and values in shared memory"},
+          {"q_registers", {0, 1}, "whether a warp keeps its queries in registers", {"reread", "held"}}};
+}
+
+std::vector<Constraint> key_constraints(const StageProblem& s, const DeviceInfo& device, const std::string& stages,
+                                        const std::function<std::int64_t(const Config&)>& shared) {
+  return {{"the key tile exceeds the chunk twice over",
+           {"key_tile"},
+           [s](const Config& c) { return c.at("key_tile") <= std::max<std::int64_t>(32, covering(s)); }},
+          {"more pipeline stages than the chunk has key tiles",
+           {"key_tile", stages},
+           [s, stages](const Config& c) { return c.at(stages) == 1 || (c.at(stages) - 1) * c.at("key_tile") < covering(s); }},
+          {"queries this narrow fit in registers: reading them again only costs",
+           {"m_tiles", "q_registers"},
+           [s](const Config& c) { return c.at("q_registers") != 0 || c.at("m_tiles") * s.problem.d >= 128; }},
+          {"output, scores and queries exceed 255 registers per thread",
+           {"m_tiles", "q_registers"},
+           [s](const Config& c) { return registers(s, c) <= 255; }},
+          {"the resident blocks asked for exceed the multiprocessor's registers",
+           {"warps", "m_tiles", "q_registers", "min_blocks"},
+           [s, device](const Config& c) {
+             return registers(s, c) * c.at("warps") * 32 * c.at("min_blocks") <= device.registers_per_multiprocessor;
+           }},
+          {"shared memory exceeds what the device gives a block",
+           {"warps", "m_tiles", "key_tile", stages, "q_registers"},
+           [shared, device](const Config& c) { return shared(c) <= device.shared_per_block; }},
+          {"the resident blocks asked for exceed the multiprocessor's shared memory",
+           {"warps", "m_tiles", "key_tile", stages, "q_registers", "min_blocks"},
+           [shared, device](const Config& c) {
+             return (shared(c) + reserved_shared) * c.at("min_blocks") <= device.shared_per_multiprocessor;
+           }}};
+}
+
 Space AttentionTemplate::space(const StageProblem& s, const DeviceInfo& device) const {
-  const auto length = static_cast<std::uint64_t>(std::min(chunk_of(s), s.problem.t));
-  const auto covering = static_cast<std::int64_t>(std::bit_ceil(length));
-  std::vector<Knob> knobs = {
-      {"warps", {4, 8}, "warps per block"},
-      {"m_tiles", {1, 2}, "16-row tiles of queries per warp"},
-      {"key_tile", {32, 64, 128}, "keys per pipeline stage"},
-      {"stages", {1, 2, 3}, "pipeline stages of keys and values in shared memory"},
-      {"q_registers", {0, 1}, "whether a warp keeps its queries in registers", {"reread", "held"}},
-      {"min_blocks", {1, 2, 3}, "resident blocks per multiprocessor that the compiler leaves registers for"},
-  };
+  std::vector<Knob> knobs = {{"warps", {4, 8}, "warps per block"}, {"m_tiles", {1, 2}, "16-row tiles of queries per warp"}};
+  std::ranges::move(key_knobs("stages"), std::back_inserter(knobs));
+  knobs.push_back({"min_blocks", {1, 2, 3}, "resident blocks per multiprocessor that the compiler leaves registers for"});
   std::vector<Constraint> constraints = {
       {"b * hq exceeds 65535, the grid's third dimension", {"warps"}, [s](const Config&) { return s.problem.b * s.problem.hq <= 65535; }},
-      {"the block's query rows exceed the chunk twice over",
-       {"warps", "m_tiles"},
-       [covering](const Config& c) { return c.at("warps") * c.at("m_tiles") * 16 <= std::max<std::int64_t>(64, covering); }},
-      {"the key tile exceeds the chunk twice over",
-       {"key_tile"},
-       [covering](const Config& c) { return c.at("key_tile") <= std::max<std::int64_t>(32, covering); }},
-      {"more pipeline stages than the chunk has key tiles",
-       {"key_tile", "stages"},
-       [covering](const Config& c) { return c.at("stages") == 1 || (c.at("stages") - 1) * c.at("key_tile") < covering; }},
-      {"queries this narrow fit in registers: reading them again only costs",
-       {"m_tiles", "q_registers"},
-       [s](const Config& c) { return c.at("q_registers") != 0 || c.at("m_tiles") * s.problem.d >= 128; }},
-      {"output, scores and queries exceed 255 registers per thread",
-       {"m_tiles", "q_registers"},
-       [s](const Config& c) { return registers(s, c) <= 255; }},
-      {"the resident blocks asked for exceed the multiprocessor's registers",
-       {"warps", "m_tiles", "q_registers", "min_blocks"},
-       [s, device](const Config& c) {
-         return registers(s, c) * c.at("warps") * 32 * c.at("min_blocks") <= device.registers_per_multiprocessor;
-       }},
-      {"shared memory exceeds what the device gives a block",
-       {"warps", "m_tiles", "key_tile", "stages", "q_registers"},
-       [s, device](const Config& c) { return shared_bytes(s, c) <= device.shared_per_block; }},
-      {"the resident blocks asked for exceed the multiprocessor's shared memory",
-       {"warps", "m_tiles", "key_tile", "stages", "q_registers", "min_blocks"},
-       [s, device](const Config& c) {
-         return (shared_bytes(s, c) + reserved_shared) * c.at("min_blocks") <= device.shared_per_multiprocessor;
-       }},
-  };
+      {"the block's query rows exceed the chunk twice over", {"warps", "m_tiles"}, [s](const Config& c) {
+         return c.at("warps") * c.at("m_tiles") * 16 <= std::max<std::int64_t>(64, covering(s));
+       }}};
+  std::ranges::move(key_constraints(s, device, "stages", [s](const Config& c) { return shared_bytes(s, c); }),
+                    std::back_inserter(constraints));
   return Space(std::move(knobs), std::move(constraints));
 }
 
@@ -102,13 +111,13 @@ std::string AttentionTemplate::source(const StageProblem& s, const Config& c) co
       "extern \"C\" __global__ void __launch_bounds__({threads}, {min_blocks}) phitune_kernel(const __grid_constant__ phitune::Args args) "
       "{{\n"
       "  phitune::attention<phitune::AttentionConfig{{.d = {d}, .e = {e}, .p = {p}, .input = phitune::Storage::{input},\n"
-      "      .output = phitune::Storage::{output}, .gated = {gated}, .sum = {sum}, .quadratic = {quadratic}, .warps = {warps},\n"
+      "      .output = phitune::Storage::{output}, .gated = {gated}, .sum = {sum}, .complete = {complete}, .warps = {warps},\n"
       "      .m_tiles = {m_tiles}, .key_tile = {key_tile}, .stages = {stages}, .q_registers = {q_registers}}}>(args);\n"
       "}}\n",
       fmt::arg("threads", c.at("warps") * 32), fmt::arg("min_blocks", c.at("min_blocks")), fmt::arg("d", s.problem.d),
       fmt::arg("e", s.problem.e), fmt::arg("p", s.problem.p), fmt::arg("input", to_string(s.problem.dtype)),
       fmt::arg("output", to_string(output_dtype(s))), fmt::arg("gated", s.problem.gated),
-      fmt::arg("sum", s.problem.normalisation == Normalisation::sum), fmt::arg("quadratic", is_quadratic(s)),
+      fmt::arg("sum", s.problem.normalisation == Normalisation::sum), fmt::arg("complete", is_quadratic(s)),
       fmt::arg("warps", c.at("warps")), fmt::arg("m_tiles", c.at("m_tiles")), fmt::arg("key_tile", c.at("key_tile")),
       fmt::arg("stages", c.at("stages")), fmt::arg("q_registers", c.at("q_registers") != 0));
 }

@@ -1,4 +1,4 @@
-// What a warp of the attention kernel holds, and how 16 keys at a time extend it. See attention.cuh for the scheme.
+// What a warp that attends to keys holds, and how 16 keys at a time extend it. See attention_walk.cuh for the scheme.
 #pragma once
 
 #include "kernel_templates/common/fragments.cuh"
@@ -48,6 +48,8 @@ struct Rows {
     float c[C.m_tiles][2][4];
   };
 
+  PHITUNE_DEVICE Rows(const char* queries, int first_row) : q_tile(queries), row0(first_row) {}
+
   PHITUNE_DEVICE void clear() {
     PHITUNE_UNROLL
     for (int m = 0; m < C.m_tiles; ++m) {
@@ -59,7 +61,12 @@ struct Rows {
 
   PHITUNE_DEVICE void load_q(FragA<score_math> (&a)[C.m_tiles], int step) const {
     PHITUNE_UNROLL
-    for (int m = 0; m < C.m_tiles; ++m) load_a_fragment<C.d>(a[m].x, q_tile, row0 + m * 16, step * 16);
+    for (int m = 0; m < C.m_tiles; ++m) {
+      if constexpr (C.after_state)
+        load_a_fragment_padded<attention_q_pitch(C)>(a[m].x, q_tile, row0 + m * 16, step * 16);
+      else
+        load_a_fragment<C.d>(a[m].x, q_tile, row0 + m * 16, step * 16);
+    }
   }
 
   PHITUNE_DEVICE void hold_q() {

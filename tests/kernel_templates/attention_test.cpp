@@ -34,7 +34,7 @@ StageProblem stage_problem(const AttentionConfig& c, const Sizes& n) {
                         .normalisation = c.sum ? Normalisation::sum : Normalisation::none,
                         .layout = n.head_first ? Layout::bhtd : Layout::bthd};
   PlanShape shape{.fusion = Fusion::quadratic};
-  if (!c.quadratic) shape = {.fusion = Fusion::expand_mma, .chunk = n.chunk, .partial = dtype_of(c.output)};
+  if (!c.complete) shape = {.fusion = Fusion::expand_mma, .chunk = n.chunk, .partial = dtype_of(c.output)};
   return {problem, shape, Stage::attention, Path::sm80};
 }
 
@@ -65,7 +65,7 @@ class Case {
     fill_gates(rng);
     bind_workspace(args, stage_.problem, workspace_shape(), nullptr);
     args.q = q_.data(), args.k = k_.data(), args.v = v_.data(), args.y = y_.data();
-    args.partial = partial_.data(), args.row_sum = c.sum && !c.quadratic ? row_sum_.floats() : nullptr;
+    args.partial = partial_.data(), args.row_sum = c.sum && !c.complete ? row_sum_.floats() : nullptr;
     args.gates = c.gated ? gates_.floats() : nullptr;
   }
 
@@ -87,10 +87,10 @@ class Case {
   // bind_workspace wants a whole plan shape; only chunk matters here.
   [[nodiscard]] PlanShape workspace_shape() const {
     PlanShape shape = stage_.shape;
-    if (!c_.quadratic) shape.d_tile = 16;
+    if (!c_.complete) shape.d_tile = 16;
     return shape;
   }
-  [[nodiscard]] int chunk() const { return c_.quadratic ? n_.t : n_.chunk; }
+  [[nodiscard]] int chunk() const { return c_.complete ? n_.t : n_.chunk; }
 
   void fill_gates(std::mt19937_64& rng) {
     std::uniform_real_distribution<double> log_gate(-n_.strongest_gate, 0.0);
@@ -126,16 +126,16 @@ class Case {
       }
     }
     const std::int64_t row = (std::int64_t{b} * n_.hq + h) * n_.t + i;
-    const double divisor = c_.quadratic && c_.sum ? weights : 1;
+    const double divisor = c_.complete && c_.sum ? weights : 1;
     double worst = 0;
     for (std::size_t x = 0; x < sum.size(); ++x) {
       const auto column = static_cast<std::int64_t>(x);
-      const double actual = c_.quadratic ? y_.at(index(b, i, h, n_.hq, c_.e) + column) : partial_.at(row * c_.e + column);
+      const double actual = c_.complete ? y_.at(index(b, i, h, n_.hq, c_.e) + column) : partial_.at(row * c_.e + column);
       const double expected = divisor == 0 ? 0 : sum[x] / divisor;
       const double bound = std::fabs(expected) + (divisor == 0 ? 0 : std::sqrt(noise[x]) / divisor) + 1e-30;
       worst = max_or_infinity(worst, std::fabs(actual - expected) / bound);
     }
-    if (c_.sum && !c_.quadratic) worst = max_or_infinity(worst, std::fabs(row_sum_.at(row) - weights) / (std::fabs(weights) + 1e-30));
+    if (c_.sum && !c_.complete) worst = max_or_infinity(worst, std::fabs(row_sum_.at(row) - weights) / (std::fabs(weights) + 1e-30));
     return worst;
   }
 
@@ -179,13 +179,13 @@ TEST(Attention, TwoTilesOfRowsPerWarpAndQueriesReadAgain) {
 }
 
 TEST(Attention, QuadraticGivesTheNormalisedResult) {
-  check<AttentionConfig{.d = 64, .e = 32, .p = 2, .quadratic = true, .warps = 8, .m_tiles = 1, .key_tile = 64, .stages = 2}>(
+  check<AttentionConfig{.d = 64, .e = 32, .p = 2, .complete = true, .warps = 8, .m_tiles = 1, .key_tile = 64, .stages = 2}>(
       {{.t = 1}, {.b = 2, .t = 300, .hq = 2, .hk = 1}, {.t = 129, .hq = 2, .hk = 2, .head_first = true}});
 }
 
 TEST(Attention, QuadraticUngatedWithoutNormalisation) {
   check<AttentionConfig{
-      .d = 32, .e = 64, .p = 3, .gated = false, .sum = false, .quadratic = true, .warps = 4, .m_tiles = 2, .key_tile = 64}>({{.t = 333}});
+      .d = 32, .e = 64, .p = 3, .gated = false, .sum = false, .complete = true, .warps = 4, .m_tiles = 2, .key_tile = 64}>({{.t = 333}});
 }
 
 TEST(Attention, Fp16KeepsTheRangeOfWeights) {
@@ -193,7 +193,7 @@ TEST(Attention, Fp16KeepsTheRangeOfWeights) {
   check<AttentionConfig{
       .d = 64, .e = 16, .p = 4, .input = Storage::fp16, .output = Storage::fp32, .warps = 4, .m_tiles = 2, .key_tile = 32}>(
       {{.t = 150, .chunk = 128, .deviation = 6}});
-  check<AttentionConfig{.d = 16, .e = 64, .p = 2, .input = Storage::fp16, .output = Storage::fp16, .quadratic = true, .key_tile = 64}>(
+  check<AttentionConfig{.d = 16, .e = 64, .p = 2, .input = Storage::fp16, .output = Storage::fp16, .complete = true, .key_tile = 64}>(
       {{.t = 200}});
 }
 
@@ -204,12 +204,12 @@ TEST(Attention, Bf16WithPartialOutputsInFp32AndDegreeOne) {
 TEST(Attention, StrongGatesNeitherOverflowNorLoseNearTokens) {
   check<AttentionConfig{.d = 32, .e = 32, .p = 2, .warps = 4, .m_tiles = 1, .key_tile = 32}>(
       {{.t = 256, .chunk = 256, .strongest_gate = 100}});
-  check<AttentionConfig{.d = 32, .e = 32, .p = 2, .input = Storage::fp16, .output = Storage::fp16, .quadratic = true, .key_tile = 32}>(
+  check<AttentionConfig{.d = 32, .e = 32, .p = 2, .input = Storage::fp16, .output = Storage::fp16, .complete = true, .key_tile = 32}>(
       {{.t = 256, .strongest_gate = 100}, {.t = 200, .strongest_gate = 3}});
 }
 
 TEST(Attention, ZeroDenominatorsGiveZeros) {
-  constexpr AttentionConfig c{.d = 16, .e = 16, .p = 2, .quadratic = true, .key_tile = 32};
+  constexpr AttentionConfig c{.d = 16, .e = 16, .p = 2, .complete = true, .key_tile = 32};
   std::mt19937_64 rng(test_seed());
   Case run(c, {.t = 40, .deviation = 0}, rng);
   run_on_host(run.launch(), [&] { attention<c>(run.args); });

@@ -277,7 +277,7 @@ TEST(QueryState, EveryRowOfAGroupHasItsOwnPlace) {
   for (const int d_tile : {2, 4, 8, 16}) {
     std::vector<bool> taken(static_cast<std::size_t>(8 * d_tile));
     for (int row = 0; row < 8 * d_tile; ++row) {
-      const int position = query_state_position(row, 2, d_tile);
+      const int position = state_product_position(row, 2, d_tile);
       ASSERT_LT(position, 8 * d_tile);
       EXPECT_FALSE(taken[static_cast<std::size_t>(position)]) << "d_tile " << d_tile << " row " << row;
       taken[static_cast<std::size_t>(position)] = true;

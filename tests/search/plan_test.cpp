@@ -245,13 +245,13 @@ TEST(PlanShapes, ChunksReachAsFarAsTheTokensAndNoFurther) {
 
 TEST(PlanShapes, DegreesDtypesAndTilesAreThoseThatTheKernelsHave) {
   const auto count = [](std::string_view text) { return plan_shapes(Problem::parse(text)).shapes.size(); };
-  // sm80: quadratic, and two strategies in every chunk, tile and dtype; sm90: quadratic, and with states in bf16 expand_mma and update_scan
+  // sm80: quadratic, two strategies in every chunk, tile and dtype, and attend_query without partial outputs; sm90: quadratic, and with states in bf16 expand_mma and update_scan
   // in every partial dtype, attend_query and two_kernels without.
-  const std::size_t sm80 = 1 + 2 * chunk_sizes * 4 * 2 * 2, sm90 = 1 + chunk_sizes * 4 * (2 * 2 + 2);
+  const std::size_t sm80 = 1 + 2 * chunk_sizes * 4 * 2 * 2 + chunk_sizes * 4 * 2, sm90 = 1 + chunk_sizes * 4 * (2 * 2 + 2);
   EXPECT_EQ(count("b1 t65536 h8 d64 p2 bf16"), sm80 + sm90);
   EXPECT_EQ(count("b1 t65536 h8 d16 p2 bf16"), sm80 + 1);
-  EXPECT_EQ(count("b1 t65536 h8 d64 p2 fp16"), 1 + 2 * chunk_sizes * 4);
-  EXPECT_EQ(count("b1 t65536 h8 d64 p1 bf16 none"), 1 + 2 * chunk_sizes * 2 * 2 + 1);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p2 fp16"), 1 + 3 * chunk_sizes * 4);
+  EXPECT_EQ(count("b1 t65536 h8 d64 p1 bf16 none"), 1 + 2 * chunk_sizes * 2 * 2 + chunk_sizes * 2 + 1);
   EXPECT_EQ(count("b1 t65536 h8 d64 p3 bf16 none"), sm80 + sm90);
   EXPECT_EQ(count("b1 t65536 h8 d128 p3 bf16 none"), 2);
   EXPECT_EQ(count("b1 t65536 h8 d32 p4 bf16"), sm80 + sm90);
@@ -274,9 +274,24 @@ TEST(PlanShapes, AttendQueryIsExpandMmaButForItsLastStage) {
   for (std::size_t i = 0; i < 3; ++i) EXPECT_NE(std::ranges::find(parts, fused_parts[i]), parts.end()) << fused_parts[i].key();
   EXPECT_EQ(fused_parts.back().key(),
             "attend_query sm90 | attend_query c1024 d_tile8 state_bf16 sm90 | forward b1 t65536 hq8 hk8 d64 e64 p2 bf16 gated sum bthd");
-  PlanShape on_sm80 = shape;
-  on_sm80.path = Path::sm80;
-  EXPECT_NE(why_not(headline, on_sm80).value_or("possible").find("sm90 path alone"), std::string::npos);
+}
+
+// Every path has kernels for it, and there it takes the dtypes and degrees of its path's other strategies.
+TEST(PlanShapes, AttendQueryIsForEveryPath) {
+  const PlanShape shape{Fusion::attend_query, 1024, 8, Dtype::bf16, Dtype::bf16, Path::sm80};
+  EXPECT_EQ(shape.text(), "attend_query c1024 d_tile8 state_bf16");
+  EXPECT_EQ(PlanShape::parse("attend_query c1024 d_tile8 state_bf16 sm80"), shape);
+  EXPECT_EQ(why_not(headline, shape), std::nullopt);
+  const std::vector<StageProblem> parts = stages_of(headline, fused), fused_parts = stages_of(headline, shape);
+  ASSERT_EQ(fused_parts.size(), 4);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_NE(std::ranges::find(parts, fused_parts[i]), parts.end()) << fused_parts[i].key();
+  EXPECT_EQ(fused_parts.back().key(),
+            "attend_query sm80 | attend_query c1024 d_tile8 state_bf16 | forward b1 t65536 hq8 hk8 d64 e64 p2 bf16 gated sum bthd");
+  const Problem half = Problem::parse("b1 t65536 h8 d64 p2 fp16");
+  PlanShape in_fp32 = shape;
+  in_fp32.state = Dtype::fp32;
+  EXPECT_EQ(why_not(half, in_fp32), std::nullopt);
+  EXPECT_NE(pruned_reason(half, shape).find("fp16 lacks their range"), std::string::npos);
 }
 
 TEST(PlanShapes, UpdateScanAndTwoKernelsShareWhatTheyHaveInCommon) {

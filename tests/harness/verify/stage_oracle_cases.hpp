@@ -7,6 +7,7 @@
 
 #include "harness/verify/oracle.hpp"
 #include "host_device.hpp"
+#include "kernel_templates/sm80/attend_query.cuh"
 #include "kernel_templates/sm80/attention.cuh"
 #include "kernel_templates/sm80/query_state.cuh"
 #include "kernel_templates/sm80/scan.cuh"
@@ -95,12 +96,27 @@ inline constexpr AttentionConfig attention_config{.d = 16,
                                            .output = bf16,
                                            .gated = true,
                                            .sum = true,
-                                           .quadratic = false,
+                                           .complete = false,
                                            .warps = 4,
                                            .m_tiles = 1,
                                            .key_tile = 32,
                                            .stages = 1,
                                            .q_registers = true};
+inline constexpr AttendQueryConfig attend_query_config{.d = 16,
+                                               .e = 16,
+                                               .p = 2,
+                                               .d_tile = 8,
+                                               .input = bf16,
+                                               .state = bf16,
+                                               .gated = true,
+                                               .normalised = true,
+                                               .warps = 4,
+                                               .m_tiles = 1,
+                                               .steps = 4,
+                                               .stages = 2,
+                                               .key_tile = 32,
+                                               .key_stages = 1,
+                                               .q_registers = true};
 inline constexpr ScanConfig scan_config{.d = 16,
                                  .e = 16,
                                  .p = 2,
@@ -118,6 +134,8 @@ inline constexpr ScanConfig scan_config{.d = 16,
                                  .vector = 4};
 inline const Config kUpdateKnobs{{"m_tiles", 1}, {"stages", 2}, {"token_tile", 32}, {"unroll", 32}, {"warps", 4}};
 inline const Config kQueryKnobs{{"m_tiles", 1}, {"stages", 2}, {"steps", 4}, {"warps", 4}};
+inline const Config kAttendQueryKnobs{{"key_stages", 1}, {"key_tile", 32}, {"m_tiles", 1}, {"q_registers", 1},
+                                      {"stages", 2},     {"steps", 4},     {"warps", 4}};
 inline const Config kScanKnobs{{"threads", 128}, {"unroll", 1}, {"vector", 4}};
 inline const Config kAttentionKnobs{{"key_tile", 32}, {"m_tiles", 1}, {"q_registers", 1}, {"stages", 1}, {"warps", 4}};
 

@@ -30,7 +30,7 @@ Problem quartic_problem() {
 
 std::vector<Case> cases() {
   constexpr AttentionConfig quadratic_config = [](AttentionConfig config) {
-    config.quadratic = true;
+    config.complete = true;
     return config;
   }(attention_config);
   constexpr ScanConfig core_scan_config = [](ScanConfig config) {
@@ -86,6 +86,8 @@ std::vector<Case> cases() {
       {"scan_of_gemm", stage_of(Fusion::materialized, Stage::scan), kScanKnobs, [](const Args& args) { scan<gemm_scan_config>(args); }},
       {"query_state", stage_of(Fusion::expand_mma, Stage::query_state), kQueryKnobs,
        [](const Args& args) { query_state<query_config>(args); }},
+      {"attend_query", stage_of(Fusion::attend_query, Stage::attend_query), kAttendQueryKnobs,
+       [](const Args& args) { attend_query<attend_query_config>(args); }},
       {"expand_key",
        stage_of(Fusion::materialized, Stage::expand_key),
        {{"threads", 128}, {"tokens", 8}},
