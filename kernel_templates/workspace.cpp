@@ -31,7 +31,8 @@ std::int64_t state_columns(const Problem& problem, Path path) {
   return problem.e + (columns ? 8 : 0);
 }
 
-std::int64_t progress_bytes(const Problem& problem, std::int64_t chunks, std::int64_t rows) {
+std::int64_t progress_bytes(const Problem& problem, Path path, std::int64_t chunks, std::int64_t rows) {
+  if (path != Path::sm90) return 0;
   return problem.b * problem.hk * chunks * ((rows + 63) / 64) * 4;
 }
 
@@ -57,11 +58,11 @@ Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
     if (sum) w.row_sum = problem.b * problem.hq * problem.t * 4;
   }
 
-  // Updates lie where their states will, and their denominators with them.
+  // There are no updates, or they lie where their states will, and their denominators with them.
   if (shape.fusion == Fusion::update_scan || shape.fusion == Fusion::two_kernels) {
     w.state = states * columns * bytes(shape.state);
     w.state_z = matrices * 4;
-    w.progress = progress_bytes(problem, chunks, rows);
+    w.progress = progress_bytes(problem, shape.path, chunks, rows);
     return w;
   }
 

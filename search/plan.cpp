@@ -38,9 +38,7 @@ constexpr Names<Path, 3> path_names{"path", {{{Path::sm80, "sm80"}, {Path::sm90,
 bool has_partial_outputs(Fusion fusion) {
   return fusion == Fusion::expand_mma || fusion == Fusion::materialized || fusion == Fusion::update_scan;
 }
-bool for_sm90_alone(Fusion fusion) {
-  return fusion == Fusion::attend_query || fusion == Fusion::update_scan || fusion == Fusion::two_kernels;
-}
+bool for_sm90_alone(Fusion fusion) { return fusion == Fusion::attend_query || fusion == Fusion::two_kernels; }
 
 // The words of one shape, in any order, each once.
 class ShapeReader {

@@ -267,13 +267,32 @@ TEST(UpdateStateSpace, HoldsTheHeadlineAndNamesWhatItPrunes) {
   EXPECT_NE(registers->find("registers"), std::string::npos) << *registers;
 }
 
+// A block of update_scan has all chunks of its head, and weights of a few tiles at a time, however long the chunks are.
+TEST(UpdateStateSpace, ScanningBlocksAreThoseOfAHeadsRows) {
+  StageProblem problem =
+      StageProblem::parse("update_scan sm80 | update_scan c4096 d_tile8 state_bf16 partial_bf16 | b1 t65536 h8 d64 p2 bf16 gated");
+  const Config config{{"warps", 4}, {"m_tiles", 2}, {"token_tile", 64}, {"stages", 3}, {"unroll", 32}, {"min_blocks", 1}};
+  const Launch scanning = update_state_template().launch(problem, config);
+  EXPECT_EQ(scanning.grid[0], 2304u / 128);
+  EXPECT_EQ(scanning.grid[1], 8u);
+  const std::string source = update_state_template().source(problem, config);
+  EXPECT_NE(source.find("phitune::update_scan<"), std::string::npos);
+  EXPECT_NE(source.find(".initial_state = false, .final_state = false"), std::string::npos);
+  problem.stage = Stage::update_state;
+  const Launch updating = update_state_template().launch(problem, config);
+  EXPECT_EQ(updating.grid[0], 2304u / 128 * 15);
+  EXPECT_EQ(updating.dynamic_shared_bytes - scanning.dynamic_shared_bytes, (4096 - 4 * 64) * 4u);
+}
+
 TEST(UpdateStateSpace, NeverEmptyForASupportedProblem) {
   for (const char* problem : {"b1 t65536 h8 d64 p2 bf16 gated", "b1 t1 h1 d16 p2 bf16", "b1 t65536 h8 d64 p1 bf16 gated none",
                               "b1 t100 h1 d128 e128 p2 fp16 gated", "b1 t65536 h8 d32 p4 bf16 gated", "b1 t1000 h8 d64 p3 bf16 none"}) {
     for (const PlanShape& shape : plan_shapes(Problem::parse(problem)).shapes) {
       if (shape.fusion != Fusion::expand_mma) continue;
-      const StageProblem stage{Problem::parse(problem), shape, Stage::update_state, Path::sm80};
-      EXPECT_FALSE(update_state_template().space(stage, hopper()).empty()) << stage.key();
+      for (const Stage kind : {Stage::update_state, Stage::update_scan}) {
+        const StageProblem stage{Problem::parse(problem), shape, kind, Path::sm80};
+        EXPECT_FALSE(update_state_template().space(stage, hopper()).empty()) << stage.key();
+      }
     }
   }
 }
