@@ -38,10 +38,9 @@ std::optional<std::string> too_large(const Problem& problem, const PlanShape& sh
                      1e-9 * static_cast<double>(have));
 }
 
-// Share of the multiprocessors that have a block, where blocks are few: those that keep the states of a head from chunk to chunk share out its
-// rows alone.
+// Share of the multiprocessors that have a block of update_scan: of the path sm80 they share out the rows of a head's states, not its chunks.
 double busy_share(const StageProblem& stage, const DeviceInfo& device) {
-  if (stage.stage != Stage::update_scan || stage.path == Path::sm90 || device.multiprocessors == 0) return 1;
+  if (stage.path == Path::sm90 || device.multiprocessors == 0) return 1;
   const std::int64_t blocks = stage.problem.b * stage.problem.hk * ((stage.rows() + least_block_rows - 1) / least_block_rows);
   return std::min(1.0, static_cast<double>(blocks) / device.multiprocessors);
 }
@@ -55,12 +54,13 @@ struct Ranked {
 };
 
 // Shapes that fit the device, best estimate first; what does not fit goes to `skipped`.
-std::vector<Ranked> rank_shapes(const Problem& problem, const DeviceInfo& device, std::vector<SkippedShape>& skipped) {
+std::vector<Ranked> rank_shapes(const Problem& problem, const DeviceInfo& device, const SearchPolicy& policy, std::vector<SkippedShape>& skipped) {
   auto [shapes, pruned] = plan_shapes(problem);
   for (auto& [shape, reason] : pruned) skipped.push_back({shape, reason});
   std::vector<Ranked> ranked;
   for (const PlanShape& shape : shapes) {
     auto reason = device_refuses(shape, device);
+    if (std::ranges::find(policy.without, std::pair(shape.fusion, shape.path)) != policy.without.end()) reason = "left out by the search's policy";
     if (!reason) reason = too_large(problem, shape, device);
     if (reason)
       skipped.push_back({shape, std::move(*reason)});
@@ -116,13 +116,15 @@ double estimate_ms(const StageProblem& stage, const DeviceInfo& device) {
                          stage.stage == Stage::attend_query;
   const double tf32_penalty = on_states && stage.shape.state == Dtype::fp32 ? 2 : 1;
   const double share = stage.path == Path::sm90 ? wgmma_share : matrix_share;
-  // Hopper's kernel reads its updates back to scan them, which does not go on beside the products for nothing: small chunks pay for it.
-  if (stage.stage == Stage::update_scan && stage.path == Path::sm90) {
-    const double written = work_of(make_stage_problem(stage.problem, stage.shape, Stage::scan)).bytes;
-    return launch_ms + work.flops / (share * tflops * 1e9) + (work.bytes + written) / (tbps * 1e9);
+  const double products_ms = tf32_penalty * work.flops / (share * tflops * 1e9);
+  if (stage.stage == Stage::update_scan) {
+    // Of the path sm80 a block writes its states or multiplies. Hopper's kernel reads its updates back to scan them, which does not go on beside the
+    // products for nothing. Either way small chunks pay for it.
+    const bool reads_back = stage.path == Path::sm90;
+    const double read_back = reads_back ? work_of(make_stage_problem(stage.problem, stage.shape, Stage::scan)).bytes : 0;
+    return launch_ms + (products_ms + (work.bytes + read_back) / (tbps * 1e9)) / busy_share(stage, device);
   }
-  const double busy_ms = std::max(tf32_penalty * work.flops / (share * tflops * 1e9), work.bytes / (copy_share * tbps * 1e9));
-  return launch_ms + busy_ms / busy_share(stage, device);
+  return launch_ms + std::max(products_ms, work.bytes / (copy_share * tbps * 1e9));
 }
 
 double estimate_ms(const Problem& problem, const PlanShape& shape, const DeviceInfo& device) {
@@ -146,7 +148,7 @@ void open(StageGroup& group, const DeviceInfo& device, const SearchPolicy& polic
 ProblemSearch plan_search(const Problem& problem, const DeviceInfo& device, const SearchPolicy& policy) {
   ProblemSearch search;
   search.problem = problem;
-  const std::vector<Ranked> ranked = rank_shapes(problem, device, search.skipped);
+  const std::vector<Ranked> ranked = rank_shapes(problem, device, policy, search.skipped);
   const double best = ranked.empty() ? 0 : ranked.front().ms;
   Groups groups(search, device, policy);
   std::set<std::pair<Fusion, Path>> kinds;

@@ -27,6 +27,7 @@ struct SearchPolicy {
   std::uint64_t seed = 1;
   double seconds = 0;                              // > 0: after so long at one problem no strategy is asked again
   std::optional<WorthIt> worth_it = std::nullopt;  // a group's search ends before its trials are used up once more is not worth it
+  std::vector<std::pair<Fusion, Path>> without = {};  // plans that are not looked at: a recording knows nothing of those that came later
 };
 
 /// Analytic time of a stage or a whole plan in ms: FLOPs and bytes at typical shares of the device's rates, plus launches. It only ranks.

@@ -148,6 +148,20 @@ TEST(StageSearch, ScanningBlocksInRowsWantHeads) {
   EXPECT_GT(update_ms(few, scanned), update_ms(few, apart));
 }
 
+TEST(StageSearch, PlansOfAKindAreLeftOutWhenAsked) {
+  SearchPolicy policy;
+  policy.without = {{Fusion::update_scan, Path::sm80}};
+  const auto has = [&](Fusion fusion, Path path) {
+    return std::ranges::any_of(plan_search(headline, synthetic_info(), policy).shapes,
+                               [&](const PlanShape& shape) { return shape.fusion == fusion && shape.path == path; });
+  };
+  EXPECT_FALSE(has(Fusion::update_scan, Path::sm80));
+  EXPECT_TRUE(has(Fusion::update_scan, Path::sm90));
+  EXPECT_TRUE(has(Fusion::expand_mma, Path::sm80));
+  policy.without.clear();
+  EXPECT_TRUE(has(Fusion::update_scan, Path::sm80));
+}
+
 TEST(StageSearch, ASeedAsksTheSameEveryTimeAndAnotherSeedOtherwise) {
   SearchPolicy policy;
   policy.strategy = "random";
