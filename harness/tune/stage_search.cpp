@@ -38,7 +38,8 @@ std::optional<std::string> too_large(const Problem& problem, const PlanShape& sh
                      1e-9 * static_cast<double>(have));
 }
 
-// Share of the multiprocessors that have a block of update_scan: of the path sm80 they share out the rows of a head's states, not its chunks.
+// Share of the multiprocessors that have a block of update_scan: of the path sm80 they share out the rows of a head's states, not its
+// chunks.
 double busy_share(const StageProblem& stage, const DeviceInfo& device) {
   if (stage.path == Path::sm90 || device.multiprocessors == 0) return 1;
   const std::int64_t blocks = stage.problem.b * stage.problem.hk * ((stage.rows() + least_block_rows - 1) / least_block_rows);
@@ -54,13 +55,15 @@ struct Ranked {
 };
 
 // Shapes that fit the device, best estimate first; what does not fit goes to `skipped`.
-std::vector<Ranked> rank_shapes(const Problem& problem, const DeviceInfo& device, const SearchPolicy& policy, std::vector<SkippedShape>& skipped) {
+std::vector<Ranked> rank_shapes(const Problem& problem, const DeviceInfo& device, const SearchPolicy& policy,
+                                std::vector<SkippedShape>& skipped) {
   auto [shapes, pruned] = plan_shapes(problem);
   for (auto& [shape, reason] : pruned) skipped.push_back({shape, reason});
   std::vector<Ranked> ranked;
   for (const PlanShape& shape : shapes) {
     auto reason = device_refuses(shape, device);
-    if (std::ranges::find(policy.without, std::pair(shape.fusion, shape.path)) != policy.without.end()) reason = "left out by the search's policy";
+    if (std::ranges::find(policy.without, std::pair(shape.fusion, shape.path)) != policy.without.end())
+      reason = "left out by the search's policy";
     if (!reason) reason = too_large(problem, shape, device);
     if (reason)
       skipped.push_back({shape, std::move(*reason)});
@@ -118,8 +121,8 @@ double estimate_ms(const StageProblem& stage, const DeviceInfo& device) {
   const double share = stage.path == Path::sm90 ? wgmma_share : matrix_share;
   const double products_ms = tf32_penalty * work.flops / (share * tflops * 1e9);
   if (stage.stage == Stage::update_scan) {
-    // Of the path sm80 a block writes its states or multiplies. Hopper's kernel reads its updates back to scan them, which does not go on beside the
-    // products for nothing. Either way small chunks pay for it.
+    // Of the path sm80 a block writes its states or multiplies. Hopper's kernel reads its updates back to scan them, which does not go on
+    // beside the products for nothing. Either way small chunks pay for it.
     const bool reads_back = stage.path == Path::sm90;
     const double read_back = reads_back ? work_of(make_stage_problem(stage.problem, stage.shape, Stage::scan)).bytes : 0;
     return launch_ms + (products_ms + (work.bytes + read_back) / (tbps * 1e9)) / busy_share(stage, device);

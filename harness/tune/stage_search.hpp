@@ -26,8 +26,8 @@ struct SearchPolicy {
   double plan_bound = 1.8;        // plans estimated beyond this multiple of the best estimate are not tuned ...
   std::size_t finalists = 6;      // ... except the best of each fusion strategy and state layout
   std::uint64_t seed = 1;
-  double seconds = 0;                              // > 0: after so long at one problem no strategy is asked again
-  std::optional<WorthIt> worth_it = std::nullopt;  // a group's search ends before its trials are used up once more is not worth it
+  double seconds = 0;                                 // > 0: after so long at one problem no strategy is asked again
+  std::optional<WorthIt> worth_it = std::nullopt;     // a group's search ends before its trials are used up once more is not worth it
   std::vector<std::pair<Fusion, Path>> without = {};  // plans that are not looked at: a recording knows nothing of those that came later
 };
 

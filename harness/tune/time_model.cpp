@@ -39,7 +39,9 @@ Config one_piece_per_block(Config config) {
 double bytes_per_piece(const StageProblem& stage) {
   const Problem& problem = stage.problem;
   const std::int64_t chunk = stage.shape.chunk > 0 ? std::min(stage.shape.chunk, problem.t) : problem.t;
-  const auto tokens = [&problem](std::int64_t count) { return static_cast<double>(count * (problem.d + problem.e) * bytes(problem.dtype)); };
+  const auto tokens = [&problem](std::int64_t count) {
+    return static_cast<double>(count * (problem.d + problem.e) * bytes(problem.dtype));
+  };
   const double keys = tokens(chunk);
   const auto state = static_cast<double>(stage.rows() * problem.e * bytes(stage.shape.state));
   switch (stage.stage) {

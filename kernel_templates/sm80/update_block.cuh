@@ -20,8 +20,8 @@ struct UpdateStateConfig {
   int shared_bytes;  // of everything but the weights of one chunk's tokens, where there is one, as the host counts it
   Storage dtype;     // of k and v
   Math math;
-  Storage state;    // of U
-  bool gated, sum;  // sum: normalisation "sum", update_z is wanted and U's rows are eight columns longer
+  Storage state;    // of U, or S
+  bool gated, sum;  // sum: normalisation "sum", z is wanted and rows of U and S are eight columns longer
   int warps, m_tiles, token_tile, stages, unroll;
   // update_scan alone: all chunks of a head, one after another.
   bool scans = false, initial_state = false, final_state = false;
@@ -37,8 +37,8 @@ PHITUNE_DEVICE constexpr int log2(int x) {
 
 }  // namespace update_block_detail
 
-/// Which tile of `Tokens` tokens comes next on a walk over chunks that follow each other. Tiles do not reach across chunks. tile n: the number of
-/// the next one, which the caller counts.
+/// Which tile of `Tokens` tokens comes next on a walk: over chunks that follow each other, if `Chunks`, which tiles do not reach across.
+/// The caller counts tiles: `n` is the next one's number.
 template <int Tokens, bool Chunks>
 struct NextTile {
   int tokens;  // of the walk, from the tile on
@@ -47,7 +47,7 @@ struct NextTile {
   PHITUNE_DEVICE NextTile(int all, int chunk) : tokens(all), left(all < chunk ? all : chunk) {}
   /// Tokens of its chunk from the tile's first on; not above 0 past the end of the walk.
   PHITUNE_DEVICE int tokens_left(int) const { return left; }
-  /// By how many tokens the tile after one of which its chunk has `left` tokens is further.
+  /// Tokens from a tile's first to the next one's, where its chunk has `left` from the tile on.
   PHITUNE_DEVICE static int step(int left) { return left < Tokens ? left : Tokens; }
   PHITUNE_DEVICE void advance(int chunk) {
     tokens -= step(left);
@@ -88,8 +88,8 @@ class UpdateBlock {
   static constexpr int keys_start = v_start + C.stages * v_tile_bytes;
   static constexpr int weights_start = keys_start + 2 * copies * k_tile_bytes;
   static constexpr int key_row_bytes = C.token_tile * 2;
-  // Tiles whose weights are in shared memory at once when a walk is longer than a chunk: of one tile they are used, of the next too, and of the
-  // one after written (a fourth, so that the slot of a tile is told by two bits).
+  // Tiles whose weights are in shared memory at once when a walk is longer than a chunk: of one tile they are used, of the next too, and of
+  // the one after written (a fourth, so that the slot of a tile is told by two bits).
   static constexpr int weight_slots = 4, weight_slot_bytes = C.scans && C.gated ? weight_slots * C.token_tile * 4 : 0;
 
   static_assert(C.rows == tspow::rows(C.d / C.d_tile, C.p, C.d_tile), "host and kernel disagree on the rows of the state");
@@ -118,6 +118,7 @@ class UpdateBlock {
   PHITUNE_DEVICE static constexpr int digit_step(int tile, int half, int k) {
     return ((tile * 16 + half * 8) >> (k * digit_bits)) & (C.d_tile - 1);
   }
+
   // ---- shared memory ----
 
   /// Byte of 16-byte chunk `chunk` of a token in a tile of K or V whose rows have `Chunks`; the swizzle spreads the eight rows that
@@ -160,7 +161,7 @@ class UpdateBlock {
     PHITUNE_UNROLL
     for (int j = 0; j < C.stages - 1; ++j) copy_group(j);
   }
-  /// When the weights of the first tile are written. `any`: the walk has tiles.
+  /// Once this thread's weights of the first tile are written. `any`: the walk has tiles.
   PHITUNE_DEVICE void ready(bool any) {
     decode_rows();
     cp_async_wait<C.stages - 1>();

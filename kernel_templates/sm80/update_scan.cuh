@@ -1,9 +1,9 @@
-// update_state and scan in one kernel: S_0 = initial state or 0, S_(n+1) = exp(G_end(n)) S_n + U_n, times multiplicity and scale^p, with the
-// denominators beside it; each state is written once, in the state dtype, and no update at all.
+// update_state and scan in one kernel: S_0 = initial state or 0, S_(n+1) = exp(G_end(n)) S_n + U_n, times multiplicity and scale^p, with
+// the denominators beside it; each state is written once, in the state dtype, and no update at all.
 //
 // A block is update_state's, but its walk has all chunks of its head. Its sums stay in registers throughout, in fp32, and are S: before a
-// chunk's first tile they are written, then multiplied by the chunk's whole gate. Blocks know nothing of each other, and loading runs on from
-// chunk to chunk. Weights do not: they are those of a few tiles, each made while the tile two before is multiplied.
+// chunk's first tile they are written, then multiplied by the chunk's whole gate. Blocks know nothing of each other, and loading runs on
+// from chunk to chunk. Weights do not: they are those of a few tiles, each made while the tile two before is multiplied.
 #pragma once
 
 #include "kernel_templates/sm80/scan.cuh"
@@ -162,7 +162,8 @@ class UpdateScan {
   /// The sums, as the state before a chunk.
   PHITUNE_DEVICE void write_state(int chunk) const {
     constexpr int element = storage_bytes(C.state);
-    char* const state = static_cast<char*>(args_.state) + (static_cast<i64>(block_.head()) * args_.chunks + chunk) * (Scanned::matrix * element);
+    char* const state =
+        static_cast<char*>(args_.state) + (static_cast<i64>(block_.head()) * args_.chunks + chunk) * (Scanned::matrix * element);
     PHITUNE_UNROLL
     for (int tile = 0; tile < C.m_tiles; ++tile) {
       PHITUNE_UNROLL

@@ -63,8 +63,8 @@ std::int64_t address_registers(const StageProblem& s, const Config& c) {
   return c.at("m_tiles") * (tile_shares ? s.problem.p + 1 : 2 * s.problem.p);
 }
 
-// Registers of what update_scan knows besides: where it is on its walk, gates that are on their way, what its rows are multiplied by, and where
-// they are in states of the user's.
+// Registers of what update_scan knows besides: where it is on its walk, gates that are on their way, what its rows are multiplied by, and
+// where they are in states of the user's.
 std::int64_t scan_registers(const StageProblem& s, const Config& c) {
   if (!scans(s)) return 0;
   const std::int64_t given_states = s.problem.initial_state || s.problem.final_state ? 16 : 0;
@@ -126,9 +126,7 @@ std::vector<Constraint> problem_constraints(const StageProblem& s) {
        [s](const Config& c) { return c.at("token_tile") <= std::max<std::int64_t>(32, std::min(s.shape.chunk, s.problem.t)); }},
       {"more stages than token tiles",
        {"token_tile", "stages"},
-       [s](const Config& c) {
-         return c.at("stages") == 2 || (c.at("stages") - 1) * c.at("token_tile") < walked_tokens(s);
-       }},
+       [s](const Config& c) { return c.at("stages") == 2 || (c.at("stages") - 1) * c.at("token_tile") < walked_tokens(s); }},
       {"the inner loop is longer than a token tile",
        {"token_tile", "unroll"},
        [](const Config& c) { return c.at("unroll") <= c.at("token_tile"); }},
@@ -169,19 +167,19 @@ std::string UpdateStateTemplate::source(const StageProblem& s, const Config& c) 
       "      .state = phitune::Storage::{state}, .gated = {gated}, .sum = {sum}, .warps = {warps}, .m_tiles = {m_tiles},\n"
       "      .token_tile = {token_tile}, .stages = {stages}, .unroll = {unroll}{scan}}}>(args);\n"
       "}}\n",
-      fmt::arg("stage", to_string(s.stage)), fmt::arg("threads", threads(c)), fmt::arg("min_blocks", c.at("min_blocks")), fmt::arg("d", s.problem.d), fmt::arg("e", s.problem.e),
-      fmt::arg("p", s.problem.p), fmt::arg("d_tile", s.shape.d_tile), fmt::arg("rows", s.rows()), fmt::arg("shared", tile_shared(s, c)),
-      fmt::arg("dtype", to_string(s.problem.dtype)), fmt::arg("math", is_packed(s) ? "bf16" : "tf32"),
-      fmt::arg("state", to_string(s.shape.state)), fmt::arg("gated", s.problem.gated), fmt::arg("sum", has_sum(s)),
-      fmt::arg("warps", c.at("warps")), fmt::arg("m_tiles", c.at("m_tiles")), fmt::arg("token_tile", c.at("token_tile")),
-      fmt::arg("stages", c.at("stages")), fmt::arg("unroll", c.at("unroll")), fmt::arg("scan", scan_fields(s)));
+      fmt::arg("stage", to_string(s.stage)), fmt::arg("threads", threads(c)), fmt::arg("min_blocks", c.at("min_blocks")),
+      fmt::arg("d", s.problem.d), fmt::arg("e", s.problem.e), fmt::arg("p", s.problem.p), fmt::arg("d_tile", s.shape.d_tile),
+      fmt::arg("rows", s.rows()), fmt::arg("shared", tile_shared(s, c)), fmt::arg("dtype", to_string(s.problem.dtype)),
+      fmt::arg("math", is_packed(s) ? "bf16" : "tf32"), fmt::arg("state", to_string(s.shape.state)), fmt::arg("gated", s.problem.gated),
+      fmt::arg("sum", has_sum(s)), fmt::arg("warps", c.at("warps")), fmt::arg("m_tiles", c.at("m_tiles")),
+      fmt::arg("token_tile", c.at("token_tile")), fmt::arg("stages", c.at("stages")), fmt::arg("unroll", c.at("unroll")),
+      fmt::arg("scan", scan_fields(s)));
 }
 
 Launch UpdateStateTemplate::launch(const StageProblem& s, const Config& c) const {
-  return {
-      .grid = {static_cast<std::uint32_t>(grid_blocks(s, c)), static_cast<std::uint32_t>(s.problem.b * s.problem.hk), 1},
-      .block = {static_cast<std::uint32_t>(threads(c)), 1, 1},
-      .dynamic_shared_bytes = static_cast<std::uint32_t>(dynamic_shared(s, c))};
+  return {.grid = {static_cast<std::uint32_t>(grid_blocks(s, c)), static_cast<std::uint32_t>(s.problem.b * s.problem.hk), 1},
+          .block = {static_cast<std::uint32_t>(threads(c)), 1, 1},
+          .dynamic_shared_bytes = static_cast<std::uint32_t>(dynamic_shared(s, c))};
 }
 
 const StageTemplate& update_state_template() {

@@ -5,8 +5,8 @@
 
 namespace phitune {
 
-/// Stage::update_state, U of each chunk, of the last one only when the problem has a final state (or only one chunk); and Stage::update_scan, the
-/// state before each chunk.
+/// Stage::update_state, U of each chunk, of the last one only when the problem has a final state (or only one chunk); and
+/// Stage::update_scan, the state before each chunk.
 class UpdateStateTemplate : public StageTemplate {
  public:
   [[nodiscard]] Space space(const StageProblem& problem, const DeviceInfo& device) const override;

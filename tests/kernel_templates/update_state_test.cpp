@@ -262,8 +262,8 @@ constexpr UpdateStateConfig scanning(UpdateStateConfig c) {
   return c;
 }
 
-// Sums of whole numbers are exact as long as they are kept in fp32: those of all chunks, and the terms of denominators, which need more digits than
-// one of their columns has.
+// Sums of whole numbers are exact as long as they are kept in fp32: those of all chunks, and the terms of denominators, which need more
+// digits than one of their columns has.
 template <UpdateStateConfig Choice>
 void check_whole_numbers(const Tokens& run) {
   static constexpr UpdateStateConfig C = with_sizes(Choice);
@@ -317,8 +317,10 @@ void check_whole_numbers(const Tokens& run) {
 TEST(UpdateScan, SumsOfWholeNumbersAreExact) {
   constexpr UpdateStateConfig scans = scanning(ungated(bf16_gated));
   check_whole_numbers<scans>({.b = 1, .t = 600, .hk = 2, .chunk = 256});
-  check_whole_numbers<tuned(varied(scans, 32, 32, 2, 2), 4, 2, 64, 3, 32)>({.b = 2, .t = 210, .hk = 1, .chunk = 100, .layout = Layout::bhtd});
-  check_whole_numbers<fp32_state(tuned(varied(scans, 16, 16, 2, 4), 4, 1, 64, 2, 64), Storage::fp16)>({.b = 1, .t = 300, .hk = 1, .chunk = 64});
+  check_whole_numbers<tuned(varied(scans, 32, 32, 2, 2), 4, 2, 64, 3, 32)>(
+      {.b = 2, .t = 210, .hk = 1, .chunk = 100, .layout = Layout::bhtd});
+  check_whole_numbers<fp32_state(tuned(varied(scans, 16, 16, 2, 4), 4, 1, 64, 2, 64), Storage::fp16)>(
+      {.b = 1, .t = 300, .hk = 1, .chunk = 64});
 }
 
 TEST(UpdateStateSpace, HoldsTheHeadlineAndNamesWhatItPrunes) {

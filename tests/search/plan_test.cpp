@@ -245,8 +245,8 @@ TEST(PlanShapes, ChunksReachAsFarAsTheTokensAndNoFurther) {
 
 TEST(PlanShapes, DegreesDtypesAndTilesAreThoseThatTheKernelsHave) {
   const auto count = [](std::string_view text) { return plan_shapes(Problem::parse(text)).shapes.size(); };
-  // sm80: quadratic, and three strategies in every chunk, tile and dtype; sm90: quadratic, and with states in bf16 expand_mma and update_scan
-  // in every partial dtype, attend_query and two_kernels without.
+  // sm80: quadratic, and three strategies in every chunk, tile and dtype; sm90: quadratic, and with states in bf16 expand_mma and
+  // update_scan in every partial dtype, attend_query and two_kernels without.
   const std::size_t sm80 = 1 + 3 * chunk_sizes * 4 * 2 * 2, sm90 = 1 + chunk_sizes * 4 * (2 * 2 + 2);
   EXPECT_EQ(count("b1 t65536 h8 d64 p2 bf16"), sm80 + sm90);
   EXPECT_EQ(count("b1 t65536 h8 d16 p2 bf16"), sm80 + 1);
