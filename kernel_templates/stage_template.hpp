@@ -64,9 +64,8 @@ struct Work {
 /// Length R of a state row: e, and with normalisation sum 8 columns more for the denominator, unless that is a matrix.
 [[nodiscard]] std::int64_t state_columns(const Problem& problem, Path path);
 
-/// Bytes of update_scan's counters, `args.progress`: one for each chunk of at most rows / 64 slices of a state. None on the path sm80, where its
-/// blocks do not wait for each other.
-[[nodiscard]] std::int64_t progress_bytes(const Problem& problem, Path path, std::int64_t chunks, std::int64_t rows);
+/// Bytes of update_scan's counters, `args.progress`: one for each chunk of at most rows / 64 slices of a state.
+[[nodiscard]] std::int64_t progress_bytes(const Problem& problem, std::int64_t chunks, std::int64_t rows);
 
 /// Bytes of each intermediate buffer a plan needs; the sum, each rounded to 256, is the workspace.
 struct Workspace {

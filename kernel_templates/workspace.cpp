@@ -31,8 +31,7 @@ std::int64_t state_columns(const Problem& problem, Path path) {
   return problem.e + (columns ? 8 : 0);
 }
 
-std::int64_t progress_bytes(const Problem& problem, Path path, std::int64_t chunks, std::int64_t rows) {
-  if (path != Path::sm90) return 0;
+std::int64_t progress_bytes(const Problem& problem, std::int64_t chunks, std::int64_t rows) {
   return problem.b * problem.hk * chunks * ((rows + 63) / 64) * 4;
 }
 
@@ -58,11 +57,11 @@ Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
     if (sum) w.row_sum = problem.b * problem.hq * problem.t * 4;
   }
 
-  // There are no updates, or they lie where their states will, and their denominators with them.
+  // Updates lie where their states will, and their denominators with them, or there are none and no blocks that wait for them.
   if (shape.fusion == Fusion::update_scan || shape.fusion == Fusion::two_kernels) {
     w.state = states * columns * bytes(shape.state);
     w.state_z = matrices * 4;
-    w.progress = progress_bytes(problem, shape.path, chunks, rows);
+    if (shape.path == Path::sm90) w.progress = progress_bytes(problem, chunks, rows);
     return w;
   }
 

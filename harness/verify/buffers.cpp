@@ -137,7 +137,7 @@ BufferShape buffer_shape(Buffer buffer, const StageProblem& stage) {
     case Buffer::state_z:
       return intermediate(Dtype::bf16, matrices * 2 * p.d, p.d);
     case Buffer::progress:
-      return intermediate(Dtype::fp32, progress_bytes(p, stage.path, stage.chunks(), stage.rows()) / 4, 1);
+      return intermediate(Dtype::fp32, progress_bytes(p, stage.chunks(), stage.rows()) / 4, 1);
     case Buffer::initial_state:
     case Buffer::final_state:
       return intermediate(Dtype::fp32, p.b * p.hk * state_rows(p.d, p.p, 1), p.e + 1);
