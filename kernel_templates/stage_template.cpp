@@ -26,6 +26,7 @@ const StageTemplate* find_sm80(Stage stage) {
     case Stage::attention:
       return &attention_template();
     case Stage::update_state:
+    case Stage::update_scan:
       return &update_state_template();
     case Stage::scan:
       return &scan_template();
@@ -39,7 +40,6 @@ const StageTemplate* find_sm80(Stage stage) {
       return &expand_query_template();
     case Stage::combine:
       return &combine_template();
-    case Stage::update_scan:
     case Stage::update_gemm:
     case Stage::query_gemm:
       break;

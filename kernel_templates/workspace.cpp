@@ -71,11 +71,11 @@ Workspace workspace_of(const Problem& problem, const PlanShape& shape) {
     if (sum) w.row_sum = problem.b * problem.hq * problem.t * 4;
   }
 
-  // Updates lie where their states will, and their denominators with them.
+  // Updates lie where their states will, and their denominators with them, or there are none and no blocks that wait for them.
   if (shape.fusion == Fusion::update_scan || shape.fusion == Fusion::two_kernels) {
     w.state = states * columns * bytes(shape.state);
     w.state_z = matrices * 4;
-    w.progress = progress_bytes(problem, chunks, rows);
+    if (shape.path == Path::sm90) w.progress = progress_bytes(problem, chunks, rows);
     return w;
   }
 

@@ -41,6 +41,7 @@ CORES = "expand_mma c64 d_tile8 state_bf16 partial_bf16 sm90"
 TWO_SETS = "blocks=0 m_tiles=2 min_blocks=1 prefetch=2 stages=2 token_tile=64 warpgroups=1"
 OVERLAPPED = "batch=2 blocks=0 m_tiles=1 min_blocks=1 query_tiles=1 score_sets=2 stages=3 steps=8 warpgroups=2"
 WHOLE = "quadratic sm90"
+ROWS_SCANNED = "update_scan c64 d_tile8 state_bf16 partial_bf16"
 GROUPED = "blocks=0 key_groups=2 m_tiles=1 min_blocks=1 query_tiles=1 score_sets=2 stages=6 warpgroups=2"
 FUSED = "attend_query c64 d_tile8 state_bf16 sm90"
 AMPERE_FUSED = "attend_query c64 d_tile8 state_bf16"
@@ -62,8 +63,8 @@ FAULTS = [
     fault("missing_wait", "no wait for the asynchronous copy of a key tile", "sm80/attention_walk.cuh",
           "      if constexpr (C.stages > 1) cp_async_wait<in_flight>();\n      block_barrier();\n", "      block_barrier();\n", "attention", WIDE, LONG,
           ATTENTION),
-    fault("wait_one_short", "a wait that leaves one group more in flight", "sm80/update_state.cuh", "      cp_async_wait<C.stages - 2>();",
-          "      cp_async_wait<C.stages - 1>();", "update_state", WIDE, LONG),
+    fault("wait_one_short", "a wait that leaves one group more in flight", "sm80/update_block.cuh", "    cp_async_wait<C.stages - 2>();",
+          "    cp_async_wait<C.stages - 1>();", "update_state", WIDE, LONG),
     fault("missing_commit", "copies that are never committed to a group", "sm80/state_product.cuh", "    cp_async_commit();\n", "", "query_state"),
     fault("missing_warp_barrier", "no warp barrier between staging a row and writing it out", "sm80/attention_output.cuh",
           "    warp_barrier();\n    char* base;", "    char* base;", "attention", WIDE, LONG, ATTENTION),
@@ -83,7 +84,7 @@ FAULTS = [
           PROBLEM, SHAPE),
     fault("read_out_of_bounds", "keys past the end of the sequence are read", "sm80/attention_walk.cuh",
           "args.k_strides.t, at.length - token);", "args.k_strides.t, C.key_tile);", "attention", PROBLEM, SHAPE),
-    fault("wrong_parity", "the two buffers of transposed keys are taken by the wrong turn", "sm80/update_state.cuh",
+    fault("wrong_parity", "the two buffers of transposed keys are taken by the wrong turn", "sm80/update_block.cuh",
           "return shared_ + keys_start + (n & 1) * (copies * k_tile_bytes); }", "return shared_ + keys_start + (n / 2 & 1) * (copies * k_tile_bytes); }",
           "update_state", WIDE, LONG),
     fault("stage_reused_early", "the slot of the ring that is being read is filled again", "sm80/attention_walk.cuh",
@@ -96,9 +97,14 @@ FAULTS = [
     fault("missing_gate", "the scan does not decay the state by the chunk's gate", "sm80/scan.cuh",
           "sum[i] = C.gated ? sum[i] * decay + x : sum[i] + x;", "sum[i] = sum[i] + x;", "scan"),
     fault("wrong_multiplicity", "rows of the state are not weighted by how often their features occur", "sm80/scan.cuh",
-          "    factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));", "    factor = 1.0f;", "scan"),
+          "  float factor = static_cast<float>(tspow::multiplicity(x, p, d_tile));", "  float factor = 1.0f;", "scan"),
     fault("wrong_gate_token", "the state decays by the gate of the token before the chunk's last", "sm80/scan.cuh",
           "args.t + end - 1];", "args.t + end - 2];", "plan"),
+    fault("undecayed_sums", "sums are kept from chunk to chunk without the chunk's gate", "sm80/update_scan.cuh",
+          "block_.c[tile][n][i] *= by;", "block_.c[tile][n][i] *= 1.0f;", "update_scan",
+          "b2 t330 hq4 hk2 d16 e32 p2 bf16 gated", ROWS_SCANNED),
+    fault("weights_overwritten", "weights of a tile are written where those of one are that is being read", "sm80/update_block.cuh",
+          "(C.scans ? n % weight_slots : n)", "(C.scans ? n % 1 : n)", "update_scan", PROBLEM, ROWS_SCANNED),
     fault("unordered_totals", "warps read each other's totals without a barrier", "sm80/gates.cuh", "      block_barrier();\n      double before", "      double before", "gates",
           "b1 t400 h1 d32 p2 bf16 gated", LONG, None, 4),
     fault("unordered_turn", "a tile of several heads' gates is read before all of it is written", "sm80/gates.cuh",

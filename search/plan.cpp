@@ -38,7 +38,6 @@ constexpr Names<Path, 3> path_names{"path", {{{Path::sm80, "sm80"}, {Path::sm90,
 bool has_partial_outputs(Fusion fusion) {
   return fusion == Fusion::expand_mma || fusion == Fusion::materialized || fusion == Fusion::update_scan;
 }
-bool for_sm90_alone(Fusion fusion) { return fusion == Fusion::update_scan || fusion == Fusion::two_kernels; }
 
 // The words of one shape, in any order, each once.
 class ShapeReader {
@@ -366,10 +365,7 @@ std::optional<std::string> storage_refused(const Problem& problem, const PlanSha
 }
 
 std::optional<std::string> path_refused(const Problem& problem, const PlanShape& shape) {
-  if (shape.path == Path::sm80) {
-    if (for_sm90_alone(shape.fusion)) return fmt::format("{} has kernels on the sm90 path alone", to_string(shape.fusion));
-    return std::nullopt;
-  }
+  if (shape.path == Path::sm80) return std::nullopt;
   if (shape.path == Path::library) return "a plan's path is sm80 or sm90: library stages belong to both";
   if (shape.fusion == Fusion::materialized) return "materialized has no kernels on the sm90 path";
   if (problem.dtype != Dtype::bf16)

@@ -21,6 +21,8 @@ constexpr double fallback_tflops = 600;
 constexpr double fallback_tbps = 3;
 constexpr double launch_ms = 0.004;
 constexpr double memory_share = 0.85;
+// Rows of a state that a block of the path sm80 has at least.
+constexpr std::int64_t least_block_rows = 64;
 
 StageProblem without_chunk(StageProblem stage) {
   stage.shape.chunk = 0;
@@ -34,6 +36,14 @@ std::optional<std::string> too_large(const Problem& problem, const PlanShape& sh
   if (device.memory_bytes == 0 || need <= have) return std::nullopt;
   return fmt::format("needs {:.1f} GB of device memory, {:.1f} GB may be used", 1e-9 * static_cast<double>(need),
                      1e-9 * static_cast<double>(have));
+}
+
+// Share of the multiprocessors that have a block of update_scan: of the path sm80 they share out the rows of a head's states, not its
+// chunks.
+double busy_share(const StageProblem& stage, const DeviceInfo& device) {
+  if (stage.path == Path::sm90 || device.multiprocessors == 0) return 1;
+  const std::int64_t blocks = stage.problem.b * stage.problem.hk * ((stage.rows() + least_block_rows - 1) / least_block_rows);
+  return std::min(1.0, static_cast<double>(blocks) / device.multiprocessors);
 }
 
 // Groups must not all walk their spaces alike. The "=0" is part of what shipped recordings were asked with.
@@ -106,12 +116,15 @@ double estimate_ms(const StageProblem& stage, const DeviceInfo& device) {
                          stage.stage == Stage::attend_query;
   const double tf32_penalty = on_states && stage.shape.state == Dtype::fp32 ? 2 : 1;
   const double share = stage.path == Path::sm90 ? wgmma_share : matrix_share;
-  // The kernel reads its updates back to scan them, which does not go on beside the products for nothing: small chunks pay for it.
+  const double products_ms = tf32_penalty * work.flops / (share * tflops * 1e9);
   if (stage.stage == Stage::update_scan) {
-    const double written = work_of(make_stage_problem(stage.problem, stage.shape, Stage::scan)).bytes;
-    return launch_ms + work.flops / (share * tflops * 1e9) + (work.bytes + written) / (tbps * 1e9);
+    // Of the path sm80 a block writes its states or multiplies. Hopper's kernel reads its updates back to scan them, which does not go on
+    // beside the products for nothing. Either way small chunks pay for it.
+    const bool reads_back = stage.path == Path::sm90;
+    const double read_back = reads_back ? work_of(make_stage_problem(stage.problem, stage.shape, Stage::scan)).bytes : 0;
+    return launch_ms + (products_ms + (work.bytes + read_back) / (tbps * 1e9)) / busy_share(stage, device);
   }
-  return launch_ms + std::max(tf32_penalty * work.flops / (share * tflops * 1e9), work.bytes / (copy_share * tbps * 1e9));
+  return launch_ms + std::max(products_ms, work.bytes / (copy_share * tbps * 1e9));
 }
 
 double estimate_ms(const Problem& problem, const PlanShape& shape, const DeviceInfo& device) {

@@ -39,12 +39,17 @@ Config one_piece_per_block(Config config) {
 double bytes_per_piece(const StageProblem& stage) {
   const Problem& problem = stage.problem;
   const std::int64_t chunk = stage.shape.chunk > 0 ? std::min(stage.shape.chunk, problem.t) : problem.t;
-  const auto keys = static_cast<double>(chunk * (problem.d + problem.e) * bytes(problem.dtype));
+  const auto tokens = [&problem](std::int64_t count) {
+    return static_cast<double>(count * (problem.d + problem.e) * bytes(problem.dtype));
+  };
+  const double keys = tokens(chunk);
   const auto state = static_cast<double>(stage.rows() * problem.e * bytes(stage.shape.state));
   switch (stage.stage) {
     case Stage::update_state:
-    case Stage::update_scan:
       return keys;
+    case Stage::update_scan:
+      // Of the path sm80 a piece is all chunks of a head.
+      return stage.path == Path::sm90 ? keys : tokens(problem.t);
     case Stage::query_state:
       return state;
     case Stage::attention:

@@ -217,7 +217,8 @@ std::vector<Buffer> outputs_of(const StageProblem& stage) {
 
 std::vector<Buffer> counters_of(const StageProblem& stage) {
   const bool weighs = stage.stage == Stage::attention && has_weighed_keys(stage.problem, stage.shape.fusion, stage.path);
-  if (stage.stage != Stage::update_scan && !weighs) return {};
+  const bool scans = stage.stage == Stage::update_scan && stage.path == Path::sm90;
+  if (!scans && !weighs) return {};
   return {Buffer::progress};
 }
 

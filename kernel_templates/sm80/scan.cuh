@@ -83,6 +83,19 @@ PHITUNE_DEVICE float denominator_term(float z, int column) {
   }
 }
 
+/// What S holds is a row's sums times its multiplicity and scale^p.
+PHITUNE_DEVICE float row_factor(const tspow::Indices& x, int p, int d_tile, float scale) {
+  float factor = static_cast<float>(tspow::multiplicity(x, p, d_tile));
+  PHITUNE_UNROLL
+  for (int i = 0; i < p; ++i) factor *= scale;
+  return factor;
+}
+/// Where the e values of the row of features `x` begin in a canonical state (tspow.cuh), and its z after them.
+template <ScanConfig C>
+PHITUNE_DEVICE i64 canonical_row(int head, const tspow::Indices& x) {
+  return (static_cast<i64>(head) * tspow::rows(C.d, C.p, 1) + tspow::exact_index(x, C.p)) * (C.e + 1);
+}
+
 }  // namespace scan_detail
 
 /// What of a state a thread may be given: any columns, those of the values alone, or the denominator's alone.
@@ -114,9 +127,7 @@ class ScannedVector {
     column = C.cores ? core_column_at(offset, row_length) : item % per_row * C.vector;
     past_values = row_length > C.e && column >= C.e;
     indices = tspow::decode(C.cores ? core_row(position, C.p, C.d_tile) : position, C.p, C.d_tile);
-    factor = static_cast<float>(tspow::multiplicity(indices, C.p, C.d_tile));
-    PHITUNE_UNROLL
-    for (int i = 0; i < C.p; ++i) factor *= args.scale;
+    factor = scan_detail::row_factor(indices, C.p, C.d_tile, args.scale);
 
     const i64 first_row = static_cast<i64>(head) * args.chunks * C.rows;
     state = static_cast<char*>(args.state) + (first_row * row_length + offset) * state_bytes;
@@ -124,7 +135,7 @@ class ScannedVector {
       update = static_cast<const char*>(args.update) + (first_row * row_length + offset) * update_bytes;
       update_z = args.update_z + first_row + position;
     }
-    canonical = (static_cast<i64>(head) * tspow::rows(C.d, C.p, 1) + tspow::exact_index(indices, C.p)) * (C.e + 1);
+    canonical = scan_detail::canonical_row<C>(head, indices);
     if constexpr (C.initial_state) {
       PHITUNE_UNROLL
       for (int i = 0; i < C.vector; ++i) sum[i] = args.initial_state[canonical + (is_z() ? C.e : column + i)];

@@ -14,7 +14,11 @@ constexpr std::int64_t max_grid_y = 65535;
 constexpr std::int64_t max_grid_x = 2147483647;
 // The system keeps this much of a multiprocessor's shared memory per block.
 constexpr std::int64_t reserved_shared = 1024;
+// Token tiles whose weights update_scan has in shared memory.
+constexpr std::int64_t weight_slots = 4;
 
+/// Whether the kernel is update_scan: a block has all chunks of its head.
+bool scans(const StageProblem& s) { return s.stage == Stage::update_scan; }
 bool has_sum(const StageProblem& s) { return s.problem.normalisation == Normalisation::sum; }
 // An fp32 state takes its products in tf32, which has the range of fp32.
 bool is_packed(const StageProblem& s) { return s.shape.state == Dtype::bf16; }
@@ -28,22 +32,43 @@ std::int64_t updated_chunks(const StageProblem& s) {
   return s.problem.final_state ? s.chunks() : std::max<std::int64_t>(1, s.chunks() - 1);
 }
 
+// Of one head.
+std::int64_t grid_blocks(const StageProblem& s, const Config& c) { return row_blocks(s, c) * (scans(s) ? 1 : updated_chunks(s)); }
+
+// Tokens that a block has, from its first tile to its last.
+std::int64_t walked_tokens(const StageProblem& s) { return scans(s) ? s.problem.t : std::min(s.shape.chunk, s.problem.t); }
+
+// Of all that depends on the config alone.
 std::int64_t tile_shared(const StageProblem& s, const Config& c) {
   const std::int64_t copies = s.problem.gated && is_packed(s) && s.problem.p > 1 ? 2 : 1;
-  return c.at("token_tile") * 2 * (c.at("stages") * (s.problem.d + s.problem.e) + 2 * copies * s.problem.d);
+  const std::int64_t weights = s.problem.gated && scans(s) ? weight_slots * 4 : 0;
+  return c.at("token_tile") * (2 * (c.at("stages") * (s.problem.d + s.problem.e) + 2 * copies * s.problem.d) + weights);
 }
 
 std::int64_t dynamic_shared(const StageProblem& s, const Config& c) {
   const std::int64_t tile = c.at("token_tile");
-  const std::int64_t weights = s.problem.gated ? (s.shape.chunk + tile - 1) / tile * tile * 4 : 0;
+  const std::int64_t weights = s.problem.gated && !scans(s) ? (s.shape.chunk + tile - 1) / tile * tile * 4 : 0;
   return tile_shared(s, c) + weights;
+}
+
+// Whether the rows of a warp share the tiles of their features.
+bool share_tiles(const StageProblem& s, const Config& c) {
+  return tspow::power(s.shape.d_tile, static_cast<int>(s.problem.p)) % (16 * c.at("m_tiles")) == 0;
 }
 
 // Registers for where each row's features are, when the rows of a warp do not share them.
 std::int64_t address_registers(const StageProblem& s, const Config& c) {
-  const std::int64_t block = tspow::power(s.shape.d_tile, static_cast<int>(s.problem.p));
-  if (block % (16 * c.at("m_tiles")) == 0) return 0;
-  return c.at("m_tiles") * (block % 16 == 0 ? s.problem.p + 1 : 2 * s.problem.p);
+  if (share_tiles(s, c)) return 0;
+  const bool tile_shares = tspow::power(s.shape.d_tile, static_cast<int>(s.problem.p)) % 16 == 0;
+  return c.at("m_tiles") * (tile_shares ? s.problem.p + 1 : 2 * s.problem.p);
+}
+
+// Registers of what update_scan knows besides: where it is on its walk, gates that are on their way, what its rows are multiplied by, and
+// where they are in states of the user's.
+std::int64_t scan_registers(const StageProblem& s, const Config& c) {
+  if (!scans(s)) return 0;
+  const std::int64_t given_states = s.problem.initial_state || s.problem.final_state ? 16 : 0;
+  return (s.problem.gated ? 16 : 6) + given_states + (share_tiles(s, c) ? 1 : 2 * c.at("m_tiles"));
 }
 
 // A fit to what the compiler uses: beyond accumulators and A fragments it keeps addresses of V (by e) and, unrolled, a second step's
@@ -53,7 +78,7 @@ std::int64_t estimated_registers(const StageProblem& s, const Config& c) {
   const std::int64_t accumulators = m_tiles * 4 * (s.problem.e / 8 + (has_sum(s) ? 1 : 0));
   const std::int64_t unrolled = (c.at("unroll") / 32 - 1) * (8 + 4 * m_tiles);
   const std::int64_t tf32 = is_packed(s) ? 0 : 16;
-  return accumulators + 8 * m_tiles + s.problem.e * 7 / 16 + address_registers(s, c) + unrolled + tf32 + 36;
+  return accumulators + 8 * m_tiles + s.problem.e * 7 / 16 + address_registers(s, c) + scan_registers(s, c) + unrolled + tf32 + 36;
 }
 
 std::int64_t register_limit(const Config& c, const DeviceInfo& device) {
@@ -64,6 +89,12 @@ std::int64_t register_limit(const Config& c, const DeviceInfo& device) {
 bool mostly_busy(const StageProblem& s, const Config& c) {
   const bool smallest = c.at("warps") == 4 && c.at("m_tiles") == 1;
   return smallest || 4 * s.rows() >= 3 * row_blocks(s, c) * rows_per_block(c);
+}
+
+/// Fields of the kernel's configuration that update_state leaves as they are.
+std::string scan_fields(const StageProblem& s) {
+  if (!scans(s)) return "";
+  return fmt::format(",\n      .scans = true, .initial_state = {}, .final_state = {}", s.problem.initial_state, s.problem.final_state);
 }
 
 std::vector<Knob> knobs() {
@@ -88,16 +119,14 @@ std::vector<Constraint> problem_constraints(const StageProblem& s) {
        [s](const Config&) { return s.problem.b * s.problem.hk <= max_grid_y; }},
       {"row blocks * chunks exceed 2147483647, the grid's first dimension",
        {"warps", "m_tiles"},
-       [s](const Config& c) { return row_blocks(s, c) * updated_chunks(s) <= max_grid_x; }},
+       [s](const Config& c) { return grid_blocks(s, c) <= max_grid_x; }},
       {"more than a quarter of the warps would have no rows", {"warps", "m_tiles"}, [s](const Config& c) { return mostly_busy(s, c); }},
       {"a token tile is longer than the chunk",
        {"token_tile"},
        [s](const Config& c) { return c.at("token_tile") <= std::max<std::int64_t>(32, std::min(s.shape.chunk, s.problem.t)); }},
       {"more stages than token tiles",
        {"token_tile", "stages"},
-       [s](const Config& c) {
-         return c.at("stages") == 2 || (c.at("stages") - 1) * c.at("token_tile") < std::min(s.shape.chunk, s.problem.t);
-       }},
+       [s](const Config& c) { return c.at("stages") == 2 || (c.at("stages") - 1) * c.at("token_tile") < walked_tokens(s); }},
       {"the inner loop is longer than a token tile",
        {"token_tile", "unroll"},
        [](const Config& c) { return c.at("unroll") <= c.at("token_tile"); }},
@@ -130,27 +159,27 @@ Space UpdateStateTemplate::space(const StageProblem& s, const DeviceInfo& device
 
 std::string UpdateStateTemplate::source(const StageProblem& s, const Config& c) const {
   return fmt::format(
-      "#include \"kernel_templates/sm80/update_state.cuh\"\n"
+      "#include \"kernel_templates/sm80/{stage}.cuh\"\n"
       "extern \"C\" __global__ void __launch_bounds__({threads}, {min_blocks})\n"
       "phitune_kernel(const __grid_constant__ phitune::Args args) {{\n"
-      "  phitune::update_state<phitune::UpdateStateConfig{{.d = {d}, .e = {e}, .p = {p}, .d_tile = {d_tile}, .rows = {rows},\n"
+      "  phitune::{stage}<phitune::UpdateStateConfig{{.d = {d}, .e = {e}, .p = {p}, .d_tile = {d_tile}, .rows = {rows},\n"
       "      .shared_bytes = {shared}, .dtype = phitune::Storage::{dtype}, .math = phitune::Math::{math},\n"
       "      .state = phitune::Storage::{state}, .gated = {gated}, .sum = {sum}, .warps = {warps}, .m_tiles = {m_tiles},\n"
-      "      .token_tile = {token_tile}, .stages = {stages}, .unroll = {unroll}}}>(args);\n"
+      "      .token_tile = {token_tile}, .stages = {stages}, .unroll = {unroll}{scan}}}>(args);\n"
       "}}\n",
-      fmt::arg("threads", threads(c)), fmt::arg("min_blocks", c.at("min_blocks")), fmt::arg("d", s.problem.d), fmt::arg("e", s.problem.e),
-      fmt::arg("p", s.problem.p), fmt::arg("d_tile", s.shape.d_tile), fmt::arg("rows", s.rows()), fmt::arg("shared", tile_shared(s, c)),
-      fmt::arg("dtype", to_string(s.problem.dtype)), fmt::arg("math", is_packed(s) ? "bf16" : "tf32"),
-      fmt::arg("state", to_string(s.shape.state)), fmt::arg("gated", s.problem.gated), fmt::arg("sum", has_sum(s)),
-      fmt::arg("warps", c.at("warps")), fmt::arg("m_tiles", c.at("m_tiles")), fmt::arg("token_tile", c.at("token_tile")),
-      fmt::arg("stages", c.at("stages")), fmt::arg("unroll", c.at("unroll")));
+      fmt::arg("stage", to_string(s.stage)), fmt::arg("threads", threads(c)), fmt::arg("min_blocks", c.at("min_blocks")),
+      fmt::arg("d", s.problem.d), fmt::arg("e", s.problem.e), fmt::arg("p", s.problem.p), fmt::arg("d_tile", s.shape.d_tile),
+      fmt::arg("rows", s.rows()), fmt::arg("shared", tile_shared(s, c)), fmt::arg("dtype", to_string(s.problem.dtype)),
+      fmt::arg("math", is_packed(s) ? "bf16" : "tf32"), fmt::arg("state", to_string(s.shape.state)), fmt::arg("gated", s.problem.gated),
+      fmt::arg("sum", has_sum(s)), fmt::arg("warps", c.at("warps")), fmt::arg("m_tiles", c.at("m_tiles")),
+      fmt::arg("token_tile", c.at("token_tile")), fmt::arg("stages", c.at("stages")), fmt::arg("unroll", c.at("unroll")),
+      fmt::arg("scan", scan_fields(s)));
 }
 
 Launch UpdateStateTemplate::launch(const StageProblem& s, const Config& c) const {
-  return {
-      .grid = {static_cast<std::uint32_t>(row_blocks(s, c) * updated_chunks(s)), static_cast<std::uint32_t>(s.problem.b * s.problem.hk), 1},
-      .block = {static_cast<std::uint32_t>(threads(c)), 1, 1},
-      .dynamic_shared_bytes = static_cast<std::uint32_t>(dynamic_shared(s, c))};
+  return {.grid = {static_cast<std::uint32_t>(grid_blocks(s, c)), static_cast<std::uint32_t>(s.problem.b * s.problem.hk), 1},
+          .block = {static_cast<std::uint32_t>(threads(c)), 1, 1},
+          .dynamic_shared_bytes = static_cast<std::uint32_t>(dynamic_shared(s, c))};
 }
 
 const StageTemplate& update_state_template() {

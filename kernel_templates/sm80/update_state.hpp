@@ -1,11 +1,12 @@
-// Host side of update_state.cuh.
+// Host side of update_state.cuh and update_scan.cuh.
 #pragma once
 
 #include "kernel_templates/stage_template.hpp"
 
 namespace phitune {
 
-/// Stage::update_state. U of the last chunk is written only when the problem has a final state (or only one chunk).
+/// Stage::update_state, U of each chunk, of the last one only when the problem has a final state (or only one chunk); and
+/// Stage::update_scan, the state before each chunk.
 class UpdateStateTemplate : public StageTemplate {
  public:
   [[nodiscard]] Space space(const StageProblem& problem, const DeviceInfo& device) const override;

@@ -12,7 +12,7 @@ namespace phitune {
 namespace {
 
 TEST(Registry, EveryKernelStageHasATemplate) {
-  for (const Stage stage : {Stage::gates, Stage::attention, Stage::update_state, Stage::scan, Stage::query_state, Stage::attend_query,
+  for (const Stage stage : {Stage::gates, Stage::attention, Stage::update_state, Stage::scan, Stage::update_scan, Stage::query_state, Stage::attend_query,
                             Stage::expand_key, Stage::expand_query, Stage::combine}) {
     EXPECT_NO_THROW((void)stage_template(stage, Path::sm80)) << to_string(stage);
   }

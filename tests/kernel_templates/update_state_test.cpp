@@ -1,4 +1,4 @@
-// update_state on the CPU emulator against sums in double, and its host side.
+// update_state and update_scan on the CPU emulator against sums in double, and their host side.
 #include "kernel_templates/sm80/update_state.hpp"
 
 #include <cmath>
@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernel_templates/sm80/update_scan.cuh"
 #include "kernel_templates/sm80/update_state.cuh"
 #include "tests/kernel_templates/kernel_test.hpp"
 
@@ -256,6 +257,72 @@ TEST(UpdateState, FewTokens) {
   }
 }
 
+constexpr UpdateStateConfig scanning(UpdateStateConfig c) {
+  c.scans = c.initial_state = c.final_state = true;
+  return c;
+}
+
+// Sums of whole numbers are exact as long as they are kept in fp32: those of all chunks, and the terms of denominators, which need more
+// digits than one of their columns has.
+template <UpdateStateConfig Choice>
+void check_whole_numbers(const Tokens& run) {
+  static constexpr UpdateStateConfig C = with_sizes(Choice);
+  std::mt19937_64 rng(kernel_test::test_seed());
+  const auto draw = [&rng](int most) { return std::uniform_int_distribution<int>(-most, most)(rng); };
+  StageProblem problem = stage_problem(C, run);
+  problem.stage = Stage::update_scan, problem.problem.initial_state = true;
+  SCOPED_TRACE(testing::Message() << problem.key() << " " << config_of(C).text());
+  Inputs in(C, run, 0);
+  in.k.fill([&] { return draw(2); });
+  in.v.fill([&] { return draw(2); });
+  const int chunks = ceil_div(run.t, run.chunk), heads = run.b * run.hk, columns = C.e + 8;
+  const std::int64_t monomials = tspow::rows(C.d, C.p, 1);
+  Array initial(Storage::fp32, heads * monomials * (C.e + 1)), final(Storage::fp32, initial.size());
+  initial.fill([&] { return draw(100000); });
+  Array state(C.state, std::int64_t{heads} * chunks * C.rows * columns), rounded(C.state, 1);
+  Args args;
+  args.k = in.k.data(), args.v = in.v.data(), args.state = state.data();
+  args.initial_state = initial.floats(), args.final_state = final.floats();
+  args.k_strides = strides(run, C.d), args.v_strides = strides(run, C.e);
+  args.b = run.b, args.t = run.t, args.hq = args.hk = run.hk, args.chunk = run.chunk, args.chunks = chunks;
+  kernel_test::run_on_host(update_state_template().launch(problem, config_of(C)), [&] { update_scan<C>(args); }, {});
+
+  for (int head = 0; head < heads; ++head) {
+    std::vector<std::vector<double>> updates;
+    for (int chunk = 0; chunk < chunks; ++chunk) updates.push_back(expected_update(C, run, in, head, chunk));
+    for (int row = 0; row < C.rows; ++row) {
+      const tspow::Indices x = tspow::decode(row, C.p, C.d_tile);
+      const int multiplicity = tspow::multiplicity(x, C.p, C.d_tile);
+      const std::int64_t canonical = (head * monomials + tspow::exact_index(x, C.p)) * (C.e + 1);
+      for (int n = 0; n <= C.e; ++n) {
+        double sum = initial.at(canonical + n);
+        for (int chunk = 0; chunk < chunks; ++chunk) {
+          const std::int64_t at = ((std::int64_t{head} * chunks + chunk) * C.rows + row) * columns + n;
+          if (n < C.e) {
+            rounded.set(0, sum * multiplicity);
+            ASSERT_EQ(state.at(at), rounded.at(0)) << "row " << row << " column " << n << " of chunk " << chunk;
+          } else {
+            double terms = 0;
+            for (int i = 0; i < 8; ++i) terms += state.at(at + i);
+            ASSERT_EQ(terms, sum * multiplicity) << "denominator of row " << row << " of chunk " << chunk;
+          }
+          sum += updates[static_cast<std::size_t>(chunk)][static_cast<std::size_t>(row) * (C.e + 1) + static_cast<std::size_t>(n)];
+        }
+        ASSERT_EQ(final.at(canonical + n), sum) << "row " << row << " column " << n;
+      }
+    }
+  }
+}
+
+TEST(UpdateScan, SumsOfWholeNumbersAreExact) {
+  constexpr UpdateStateConfig scans = scanning(ungated(bf16_gated));
+  check_whole_numbers<scans>({.b = 1, .t = 600, .hk = 2, .chunk = 256});
+  check_whole_numbers<tuned(varied(scans, 32, 32, 2, 2), 4, 2, 64, 3, 32)>(
+      {.b = 2, .t = 210, .hk = 1, .chunk = 100, .layout = Layout::bhtd});
+  check_whole_numbers<fp32_state(tuned(varied(scans, 16, 16, 2, 4), 4, 1, 64, 2, 64), Storage::fp16)>(
+      {.b = 1, .t = 300, .hk = 1, .chunk = 64});
+}
+
 TEST(UpdateStateSpace, HoldsTheHeadlineAndNamesWhatItPrunes) {
   const StageProblem problem =
       StageProblem::parse("update_state sm80 | expand_mma c1024 d_tile8 state_bf16 partial_bf16 | b1 t65536 h8 d64 p2 bf16 gated");
@@ -267,13 +334,32 @@ TEST(UpdateStateSpace, HoldsTheHeadlineAndNamesWhatItPrunes) {
   EXPECT_NE(registers->find("registers"), std::string::npos) << *registers;
 }
 
+// A block of update_scan has all chunks of its head, and weights of a few tiles at a time, however long the chunks are.
+TEST(UpdateStateSpace, ScanningBlocksAreThoseOfAHeadsRows) {
+  StageProblem problem =
+      StageProblem::parse("update_scan sm80 | update_scan c4096 d_tile8 state_bf16 partial_bf16 | b1 t65536 h8 d64 p2 bf16 gated");
+  const Config config{{"warps", 4}, {"m_tiles", 2}, {"token_tile", 64}, {"stages", 3}, {"unroll", 32}, {"min_blocks", 1}};
+  const Launch scanning = update_state_template().launch(problem, config);
+  EXPECT_EQ(scanning.grid[0], 2304u / 128);
+  EXPECT_EQ(scanning.grid[1], 8u);
+  const std::string source = update_state_template().source(problem, config);
+  EXPECT_NE(source.find("phitune::update_scan<"), std::string::npos);
+  EXPECT_NE(source.find(".initial_state = false, .final_state = false"), std::string::npos);
+  problem.stage = Stage::update_state;
+  const Launch updating = update_state_template().launch(problem, config);
+  EXPECT_EQ(updating.grid[0], 2304u / 128 * 15);
+  EXPECT_EQ(updating.dynamic_shared_bytes - scanning.dynamic_shared_bytes, (4096 - 4 * 64) * 4u);
+}
+
 TEST(UpdateStateSpace, NeverEmptyForASupportedProblem) {
   for (const char* problem : {"b1 t65536 h8 d64 p2 bf16 gated", "b1 t1 h1 d16 p2 bf16", "b1 t65536 h8 d64 p1 bf16 gated none",
                               "b1 t100 h1 d128 e128 p2 fp16 gated", "b1 t65536 h8 d32 p4 bf16 gated", "b1 t1000 h8 d64 p3 bf16 none"}) {
     for (const PlanShape& shape : plan_shapes(Problem::parse(problem)).shapes) {
       if (shape.fusion != Fusion::expand_mma) continue;
-      const StageProblem stage{Problem::parse(problem), shape, Stage::update_state, Path::sm80};
-      EXPECT_FALSE(update_state_template().space(stage, hopper()).empty()) << stage.key();
+      for (const Stage kind : {Stage::update_state, Stage::update_scan}) {
+        const StageProblem stage{Problem::parse(problem), shape, kind, Path::sm80};
+        EXPECT_FALSE(update_state_template().space(stage, hopper()).empty()) << stage.key();
+      }
     }
   }
 }

@@ -91,6 +91,16 @@ TEST(Workspace, ScannedStatesAndTheirDenominatorsAreAllThereIsBesideCounters) {
   }
 }
 
+// In rows nobody waits for anybody, and denominators are columns.
+TEST(Workspace, ScannedStatesInRowsAreAllThereIs) {
+  PlanShape in_rows = scanned;
+  in_rows.path = Path::sm80;
+  const Workspace w = workspace_of(problem, in_rows);
+  EXPECT_EQ(w.state, 2 * 2 * chunks * rows * columns * 2);
+  EXPECT_EQ(w.update + w.update_z + w.state_z + w.progress, 0);
+  EXPECT_EQ(w.partial + w.row_sum, 2 * 8 * 1000 * (32 * 2 + 4));
+}
+
 TEST(Workspace, NoDenominatorWithoutNormalisation) {
   Problem plain = problem;
   plain.normalisation = Normalisation::none;

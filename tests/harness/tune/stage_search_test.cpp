@@ -130,6 +130,24 @@ TEST(StageSearch, StatesInCoresNeedComputeCapability9) {
   EXPECT_LT(estimate_ms(headline, cores, synthetic_info()), estimate_ms(headline, rows, synthetic_info()));
 }
 
+// Blocks that keep states from chunk to chunk are few where heads are: then the kernels that share out chunks are faster.
+TEST(StageSearch, ScanningBlocksInRowsWantHeads) {
+  const PlanShape apart{Fusion::expand_mma, 1024, 8, Dtype::bf16, Dtype::bf16};
+  PlanShape scanned = apart;
+  scanned.fusion = Fusion::update_scan;
+  const auto update_ms = [](const Problem& problem, const PlanShape& shape) {
+    double ms = 0;
+    for (const StageProblem& stage : stages_of(problem, shape)) {
+      const bool on_states = stage.stage == Stage::update_state || stage.stage == Stage::scan || stage.stage == Stage::update_scan;
+      if (on_states) ms += estimate_ms(stage, synthetic_info());
+    }
+    return ms;
+  };
+  const Problem few = Problem::parse("b1 t65536 h1 d64 p2 bf16 gated"), many = Problem::parse("b1 t65536 h32 d64 p2 bf16 gated");
+  EXPECT_LT(update_ms(many, scanned), update_ms(many, apart));
+  EXPECT_GT(update_ms(few, scanned), update_ms(few, apart));
+}
+
 TEST(StageSearch, ASeedAsksTheSameEveryTimeAndAnotherSeedOtherwise) {
   SearchPolicy policy;
   policy.strategy = "random";
