@@ -279,6 +279,13 @@ Config Space::at(std::size_t index) const {
   return config;
 }
 
+Config Space::completed(Config config) const {
+  for (const Knob& knob : knobs()) {
+    if (!config.has(knob.name)) config.set(knob.name, knob.values.front());
+  }
+  return config;
+}
+
 std::optional<std::size_t> Space::find(const Config& config) const {
   if (config.values().size() != knobs_.size()) return std::nullopt;
   Indices indices;

@@ -60,6 +60,8 @@ class Space {
   /// Throws std::out_of_range.
   [[nodiscard]] Config at(std::size_t index) const;
   [[nodiscard]] std::optional<std::size_t> find(const Config& config) const;
+  /// With the first value of each knob that it lacks: templates add knobs so that a config from before has that.
+  [[nodiscard]] Config completed(Config config) const;
 
   /// `count` distinct indices drawn uniformly; all of them, shuffled, when count >= size(). Takes time and memory for `count`, not size().
   [[nodiscard]] std::vector<std::size_t> sample(std::size_t count, std::mt19937_64& rng) const;

@@ -81,6 +81,7 @@ Lessons of_today(const Lessons& lessons) {
   Lessons today = lessons;
   for (StageLessons& stage : today.stages) {
     const Space space = stage_template(stage.stage.stage, stage.stage.path).space(stage.stage, today.devices[stage.device]);
+    for (Lesson& lesson : stage.lessons) lesson.config = space.completed(std::move(lesson.config));
     std::erase_if(stage.lessons, [&](const Lesson& lesson) { return !space.find(lesson.config); });
   }
   std::erase_if(today.stages, [](const StageLessons& stage) {

@@ -126,7 +126,6 @@ struct Learned {
 // What one template has been through.
 class Experience::Template {
  public:
-  // A config from before the space had some knob has that knob's first value: templates add knobs so.
   void add(const DeviceInfo& device, const StageProblem& stage, Config config, std::optional<double> ms) {
     const auto [level, is_new] = levels_.try_emplace(device.name + " " + stage.key(), levels_.size());
     if (is_new) {
@@ -135,9 +134,7 @@ class Experience::Template {
       spaces_.push_back(stage_template(stage.stage, stage.path).space(stage, device));
     }
     const Space& space = spaces_[level->second];
-    for (const Knob& knob : space.knobs()) {
-      if (!config.has(knob.name)) config.set(knob.name, knob.values.front());
-    }
+    config = space.completed(std::move(config));
     if (!space.find(config)) return;
     for (const Knob& knob : space.knobs()) values_.emplace(knob.name, config.at(knob.name));
     Lesson& lesson = lessons_.emplace_back();

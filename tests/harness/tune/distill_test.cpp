@@ -120,6 +120,21 @@ TEST(Distilled, TodaysConfigsAlone) {
   EXPECT_EQ(today.stages[0].lessons[0].config, space().at(2));
 }
 
+// What an older version left has not all of today's knobs.
+TEST(Distilled, ConfigsFromBeforeAKnobHaveItsFirstValue) {
+  LessonCollector collector{Regime{}};
+  Trial older = trial_of(0, 1, "2026-01-01");
+  Config without;
+  for (const auto& [knob, value] : older.config.values()) {
+    if (knob != "min_blocks") without.set(knob, value);
+  }
+  older.config = without;
+  collector.add(sweep_of("random", 2), older);
+  const Lessons today = of_today(collector.lessons());
+  ASSERT_EQ(today.size(), 1U);
+  EXPECT_EQ(today.stages[0].lessons[0].config, space().completed(without));
+}
+
 TEST(Distilled, ARecordingAndWhatWasDistilledOfItAreReadAlike) {
   TemporaryFolder folder;
   Recording recording;
