@@ -133,6 +133,28 @@ TEST(Experience, ConfigsFromBeforeAKnobHaveItsFirstValue) {
   EXPECT_EQ(space.at(most_promising(experience.prior(gates, space, synthetic_info()), space)).at("threads"), fewest);
 }
 
+// A recording of an older version has a space of its own.
+TEST(Experience, SpacesFromBeforeAKnobAreAskedAboutItsFirstValue) {
+  const Space today = space_of(headline);
+  std::vector<Knob> older;
+  for (const Knob& knob : today.knobs()) {
+    if (knob.name != "batch") older.push_back(knob);
+  }
+  const Space space(std::move(older), {});
+  Experience experience;
+  for (std::size_t i = 0; i < today.size(); ++i) experience.add(synthetic_info(), trial_of(headline, today.at(i), 0.1));
+  const Prior of_today = experience.prior(headline, today, synthetic_info()), of_space = experience.prior(headline, space, synthetic_info());
+  std::size_t compared = 0;
+  for (std::size_t i = 0; i < space.size(); ++i) {
+    const auto same = today.find(today.completed(space.at(i)));
+    if (!same) continue;
+    EXPECT_EQ(of_space(i), of_today(*same)) << space.at(i).text();
+    ++compared;
+  }
+  EXPECT_GT(compared, 0U);
+}
+
+
 TEST(Experience, WhatFailedIsExpectedToBeSlow) {
   Experience experience;
   const StageProblem other = query_state("b1 t16384 h16 d64 p2 bf16 gated");
