@@ -110,7 +110,7 @@ std::vector<Config> configs_for(const StageProblem& stage, const DeviceInfo& dev
   if (stage.path == Path::library) return {Config{}};
   const Space space = stage_template(stage.stage, stage.path).space(stage, device);
   if (!flags.config.empty()) {
-    const Config config = Config::parse(flags.config);
+    const Config config = space.completed(Config::parse(flags.config));
     if (const auto refusal = space.why_not(config))
       throw Error(ExitCode::bad_input, fmt::format("{} cannot run with \"{}\": {}", stage.key(), flags.config, *refusal));
     return {config};
@@ -305,7 +305,7 @@ void add_verify(CLI::App& app, Action& action) {
   command->add_option("--shape", flags->shape, "only this plan shape, e.g. \"expand_mma c1024 d_tile8 state_bf16 partial_bf16\"");
   command->add_option("--stage", flags->stage, "only this stage, e.g. query_state");
   command->add_flag("--plans", flags->plans, "whole plans instead of their stages, on every kind of input");
-  command->add_option("--config", flags->config, "this config of the stage, e.g. \"m_tiles=2 warps=4\"");
+  command->add_option("--config", flags->config, "this config of the stage, e.g. \"m_tiles=2 warps=4\"; knobs left out have their first values");
   command->add_option("--configs", flags->configs, "random configs of each stage, or of each plan shape")
       ->check(at_least(1))
       ->capture_default_str();

@@ -44,6 +44,11 @@ TEST_F(Cli, HostVerifiesOneConfigAndWhatIsTooLargeIsPrunedWithTheMend) {
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0]["outcome"], "ok") << found[0]["reason"];
   EXPECT_NE(found[0]["what"].get<std::string>().find("[threads=128 unroll=2 vector=8]"), std::string::npos);
+  Words shorter = stage;
+  shorter.insert(shorter.end(), {"--config", "threads=128"});
+  const json completed = parsed(shorter);
+  ASSERT_EQ(completed.size(), 1u);
+  EXPECT_NE(completed[0]["what"].get<std::string>().find("[threads=128 unroll="), std::string::npos) << "knobs left out have their first values";
   Words wrong = stage;
   wrong.insert(wrong.end(), {"--config", "threads=7 unroll=2 vector=8"});
   EXPECT_EQ(run(wrong).code, static_cast<int>(ExitCode::bad_input));
