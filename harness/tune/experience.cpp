@@ -261,22 +261,17 @@ Prior Experience::prior(const StageProblem& stage, const Space& space, const Dev
   std::vector<double> weights;
   for (const Learned::Neighbour& neighbour : learned->neighbours)
     weights.push_back(neighbour_weight * likeness(neighbour.stage, neighbour.device, stage, device.name));
-  // Recordings of older templates lack what a lesson has.
-  const Space today = stage_template(stage.stage, stage.path).space(stage, device);
-  std::vector<std::pair<std::string, std::int64_t>> lacking;
-  for (const Knob& knob : today.knobs()) {
-    if (std::ranges::find(space.knobs(), knob.name, &Knob::name) == space.knobs().end()) lacking.emplace_back(knob.name, knob.values.front());
-  }
+  // A recording has the space of its day, which may lack a knob that lessons have.
+  auto today = std::make_shared<const Space>(stage_template(stage.stage, stage.path).space(stage, device));
   // Trees cannot tell a value that nobody has tried from those that were tried: what a template has gained since would never be.
   std::vector<std::pair<std::string, std::int64_t>> untried;
   for (const Knob& knob : space.knobs()) {
     for (const std::int64_t value : knob.values)
       if (!learned->values.contains({knob.name, value})) untried.emplace_back(knob.name, value);
   }
-  return [learned, weights = std::move(weights), untried = std::move(untried), lacking = std::move(lacking), stage, &space,
+  return [learned, weights = std::move(weights), untried = std::move(untried), stage, &space, today = std::move(today),
           device](std::size_t index) {
-    Config config = space.at(index);
-    for (const auto& [knob, value] : lacking) config.set(knob, value);
+    const Config config = today->completed(space.at(index));
     const bool is_new = std::ranges::any_of(untried, [&](const auto& one) { return config.at(one.first) == one.second; });
     const double expected = learned->trees->expected(features_of(stage, config, device).data()) - (is_new ? curiosity : 0);
     const auto known = learned->configs.find(config.text());

@@ -3,8 +3,8 @@
 //
 // The weight of key j for row i is (q_i.k_j)^p exp(G_i - G_j). For fp16 to hold all of it, a key is divided by a power of two, 2^b_j, that
 // leaves its length below 1, and what was taken, with the gate, goes to its value: c_j = 2^(p b_j) exp(-G_j) times v_j, and times one for the
-// sum of weights. All c_j of a tile are divided by the tile's 2^X, with the largest c_j at most 2^14 and c_j |v_j| below 2^15; X is a multiple of
-// p, so that queries can make up for it.
+// sum of weights. All c_j of a tile are divided by the tile's 2^(p X), with the largest c_j at most 2^14 and c_j |v_j| below 2^15, so that queries
+// can make up for it by 2^X.
 #pragma once
 
 #include "kernel_templates/common/args.cuh"
